@@ -1,0 +1,156 @@
+"""COCO- and LVIS-format annotation files: read, checked and kept in numpy columns (no torch here)."""
+
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from urllib.parse import urlsplit
+
+import numpy as np
+
+from detloss.data.records import Records, load_json_object
+from detloss.data.segmentations import Segmentations, pack_segmentations
+from detloss.errors import UserError
+
+
+@dataclass(frozen=True, eq=False)
+class Annotations:
+    """I images in the file's order, C classes in ascending order of category id, A annotations by image.
+
+    Image i owns the annotations ``offsets[i]:offsets[i + 1]``. Boxes are [A, 4] float32 xyxy in pixels,
+    clipped to the image; ``dropped`` counts those without area, which are left out. Crowds are included.
+    """
+
+    path: Path
+    image_ids: np.ndarray
+    file_names: list[str]  # relative to the images folder
+    heights: np.ndarray
+    widths: np.ndarray
+    category_ids: tuple[int, ...]
+    category_names: tuple[str, ...]
+    frequencies: tuple[str, ...] | None  # LVIS: "r", "c" or "f"
+    declared_instances: int | None  # LVIS: instances in the training set, the sum over the categories
+    offsets: np.ndarray
+    image_index: np.ndarray
+    class_index: np.ndarray
+    boxes: np.ndarray
+    iscrowd: np.ndarray
+    records: np.ndarray  # where each annotation stands in the file, for messages
+    segmentations: Segmentations | None
+    dropped: int
+
+
+def read_annotations(path: Path, *, masks: bool = False) -> Annotations:
+    """Read a file in the layout of COCO, LVIS v1 or LVIS v0.5; ``masks`` also keeps the segmentations.
+
+    Raises ``UserError``, one line that names the record, for anything that is not such a file.
+    """
+    content = load_json_object(path)
+    images = Records.of(path, content, "images")
+    categories = Records.of(path, content, "categories")
+    annotations = Records.of(path, content, "annotations")
+
+    image_ids, heights, widths = images.identifiers(), _sides(images, "height"), _sides(images, "width")
+    category_ids, names = categories.identifiers(), categories.texts("name")
+    if not category_ids.size:
+        raise UserError(f"{path}: 'categories' is empty")
+    order = np.argsort(category_ids)
+
+    annotations.identifiers()
+    image_index = _positions(annotations, "image_id", image_ids)
+    class_index = _positions(annotations, "category_id", category_ids[order])
+    boxes = _clipped_boxes(annotations, heights[image_index], widths[image_index])
+    iscrowd = annotations.integers("iscrowd", default=0)
+    if (bad := np.flatnonzero((iscrowd != 0) & (iscrowd != 1))).size:
+        raise annotations.error(int(bad[0]), f"'iscrowd' must be 0 or 1, got {iscrowd[bad[0]]}")
+
+    valid = np.flatnonzero((boxes[:, 0] < boxes[:, 2]) & (boxes[:, 1] < boxes[:, 3]))
+    kept = valid[np.argsort(image_index[valid], kind="stable")]
+    of_image = image_index[kept]
+    return Annotations(
+        path=path,
+        image_ids=image_ids,
+        file_names=_file_names(images),
+        heights=heights,
+        widths=widths,
+        category_ids=tuple(category_ids[order].tolist()),
+        category_names=tuple(names[position] for position in order),
+        frequencies=_frequencies(categories, order),
+        declared_instances=_declared_instances(categories),
+        offsets=np.searchsorted(of_image, np.arange(len(image_ids) + 1)),
+        image_index=of_image,
+        class_index=class_index[kept],
+        boxes=boxes[kept],
+        iscrowd=iscrowd[kept].astype(bool),
+        records=kept,
+        segmentations=(
+            pack_segmentations(annotations, kept, heights[of_image], widths[of_image]) if masks else None
+        ),
+        dropped=len(boxes) - len(kept),
+    )
+
+
+def _sides(images: Records, key: str) -> np.ndarray:
+    sides = images.integers(key)
+    if (bad := np.flatnonzero(sides <= 0)).size:
+        raise images.error(int(bad[0]), f"'{key}' must be positive, got {sides[bad[0]]}")
+    return sides
+
+
+def _positions(annotations: Records, key: str, ids: np.ndarray) -> np.ndarray:
+    """Return where in ``ids`` the column ``key`` of every annotation stands."""
+    values = annotations.integers(key)
+    position_of = {identifier: position for position, identifier in enumerate(ids.tolist())}
+    positions = np.array([position_of.get(value, -1) for value in values.tolist()], dtype=np.int64)
+    if (bad := np.flatnonzero(positions < 0)).size:
+        known = f"{len(ids)} ids from {ids.min()} to {ids.max()}" if ids.size else "none"
+        raise annotations.error(int(bad[0]), f"unknown {key} {values[bad[0]]}; the file lists {known}")
+    return positions
+
+
+def _clipped_boxes(annotations: Records, heights: np.ndarray, widths: np.ndarray) -> np.ndarray:
+    """Turn "bbox" (x, y, width, height) into [A, 4] xyxy float32 inside the images."""
+    left, top, width, height = annotations.numbers("bbox", 4).T
+    corners = [
+        np.clip(left, 0, widths),
+        np.clip(top, 0, heights),
+        np.clip(left + width, 0, widths),
+        np.clip(top + height, 0, heights),
+    ]
+    return np.stack(corners, axis=1).astype(np.float32)
+
+
+def _file_names(images: Records) -> list[str]:
+    """Return each image's path under the images folder.
+
+    LVIS v1 names no file but a ``coco_url`` (``.../train2017/000000391895.jpg``); LVIS v0.5 has the name of
+    COCO 2014 (``COCO_val2014_000000266409.jpg``) for what is ``val2017/000000266409.jpg`` by its URL.
+    """
+    names: list[str] = []
+    for record, row in enumerate(images.rows):
+        name, url = row.get("file_name"), row.get("coco_url")
+        url_path = PurePosixPath(urlsplit(url).path) if isinstance(url, str) else None
+        renamed = isinstance(name, str) and name.startswith("COCO_") and url_path and url_path.name != name
+        if url_path and (name is None or renamed):
+            name = "/".join(url_path.parts[-2:])
+        if not isinstance(name, str) or not name:
+            raise images.error(record, "needs a 'file_name' or a 'coco_url'")
+        if _leaves_folder(name):
+            raise images.error(record, f"file_name {name!r} leads out of the images folder")
+        names.append(name)
+    return names
+
+
+def _leaves_folder(name: str) -> bool:
+    # Backslashes and drive letters count too: the same file may be read on Windows.
+    parts = name.replace("\\", "/").split("/")
+    return parts[0] == "" or parts[0].endswith(":") or ".." in parts or "\0" in name
+
+
+def _frequencies(categories: Records, order: np.ndarray) -> tuple[str, ...] | None:
+    values = [categories.rows[position].get("frequency") for position in order]
+    return tuple(str(value) for value in values) if set(values) <= {"r", "c", "f"} else None
+
+
+def _declared_instances(categories: Records) -> int | None:
+    counts = [row.get("instance_count") for row in categories.rows]
+    integers = [count for count in counts if isinstance(count, int)]
+    return sum(integers) if len(integers) == len(counts) else None
