@@ -1,0 +1,126 @@
+"""Effective Class-Margin loss (Cho and Kraehenbuehl, "Long-tail Detection with Effective Class-Margins",
+ECCV 2022, arXiv 2301.09724), for two-stage heads and, with focal modulation, for one-stage heads."""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from detloss import margins
+from detloss.distributed import sum_over_ranks
+from detloss.losses.base import ClassLoss
+from detloss.losses.binary_cross_entropy import at_least_float32, binary_cross_entropy, weighted_sum
+from detloss.losses.coder import Sigmoid, SigmoidWithObjectness
+from detloss.losses.focal import Margin, focal_sum
+from detloss.stats import ClassStats
+
+
+class ECM(ClassLoss):
+    """m_c times binary cross entropy on the surrogate score (eq. 10, 11), summed over C + 1 logits.
+
+    The last logit is background, with a margin and weight of its own: n_bg = r sum_c n_c (eq. 35), where r
+    is the background ratio. A score at inference is sigma(f_c) (1 - sigma(f_bg)): slope 1, no margin, as
+    the official code has it. By default r is measured: over the first ``measure_steps`` optimizer steps
+    background and foreground rows are counted over all ranks and the running ratio, current batch
+    included, is used; then it stays. The official code fixes it to 6.3313 instead.
+    """
+
+    counts: Tensor
+    forwards: Tensor
+    ratio: Tensor
+    shift: Tensor
+    class_weight: Tensor
+
+    def __init__(
+        self,
+        stats: ClassStats,
+        *,
+        background_ratio: float | None = None,
+        measure_steps: int = 100,
+        accumulate: int = 1,
+    ) -> None:
+        """Take the counts of ``stats``.
+
+        Args:
+            stats: class statistics of the training set; instance counts are used.
+            background_ratio: r of eq. 35, above 0; None measures it.
+            measure_steps: optimizer steps to measure over.
+            accumulate: forward calls in an optimizer step.
+        """
+        super().__init__()
+        if background_ratio is not None and not 0 < background_ratio < float("inf"):
+            raise ValueError(f"background_ratio must be a positive number or None, got {background_ratio}")
+        self.coder = SigmoidWithObjectness(stats.num_classes)
+        self.measure_forwards = measure_steps * accumulate if background_ratio is None else 0
+        self._positive = margins.positive_counts(stats.instances)
+        self.register_buffer("counts", torch.zeros(2, dtype=torch.int64))  # foreground, background rows
+        self.register_buffer("forwards", torch.zeros((), dtype=torch.int64))
+        self.register_buffer("ratio", torch.zeros((), dtype=torch.float64))
+        self.register_buffer("shift", torch.zeros(self.coder.num_logits, dtype=torch.float64))
+        self.register_buffer("class_weight", torch.zeros(self.coder.num_logits, dtype=torch.float64))
+        self._set_ratio(margins.OFFICIAL_BACKGROUND_RATIO if background_ratio is None else background_ratio)
+
+    def forward(
+        self, logits: Tensor, labels: Tensor, weights: Tensor | None = None, quality: Tensor | None = None
+    ) -> Tensor:
+        if self.training and self.forwards < self.measure_forwards:
+            self._measure(labels if weights is None else labels[weights > 0])
+        logits = at_least_float32(logits)
+        # Eq. 11: s = w+ e^f / (w+ e^f + w- e^-f) = sigma(2 f + log(w+ / w-)), finite for any f.
+        surrogate = 2 * logits + self.shift.to(logits.dtype)
+        entries = binary_cross_entropy(surrogate, labels) * self.class_weight.to(logits.dtype)
+        return weighted_sum(entries, weights)
+
+    @property
+    def background_ratio(self) -> float:
+        """The r in use: given, measured so far, or, before any batch, the official code's."""
+        return float(self.ratio)
+
+    def state_scalars(self) -> dict[str, float]:
+        return {"background_ratio": self.background_ratio}
+
+    @torch.no_grad()
+    def _measure(self, labels: Tensor) -> None:
+        background = (labels == self.coder.num_classes).sum()
+        self.counts += sum_over_ranks(torch.stack([len(labels) - background, background]))
+        self.forwards += 1
+        foreground_rows, background_rows = self.counts.tolist()
+        # Neither is 0 for long; 1 keeps the logarithms finite until then.
+        self._set_ratio(max(background_rows, 1) / max(foreground_rows, 1))
+
+    def _set_ratio(self, background_ratio: float) -> None:
+        background = margins.background_count(self._positive, background_ratio)
+        positive = np.append(self._positive, max(background, 1.0))
+        negative = margins.negative_counts(positive)
+        self.ratio.fill_(background_ratio)
+        self.shift.copy_(torch.from_numpy(margins.logit_shift(positive, negative)))
+        alpha = margins.ratio(positive, negative)
+        self.class_weight.copy_(torch.from_numpy(margins.detection_weight(alpha)))
+
+
+class FocalECM(ClassLoss):
+    """m_c times focal loss on the surrogate score, for one-stage heads (supplement F); C logits.
+
+    There is no background class: counts are over the foreground classes, and the focal weights handle
+    the background.
+    """
+
+    shift: Tensor
+    class_weight: Tensor
+
+    def __init__(self, stats: ClassStats, *, gamma: float = 2.0, alpha: float = 0.25) -> None:
+        super().__init__()
+        self.gamma = gamma
+        self.alpha = alpha
+        self.coder = Sigmoid(stats.num_classes)
+        positive = margins.positive_counts(stats.instances)
+        negative = margins.negative_counts(positive)
+        weight = margins.detection_weight(margins.ratio(positive, negative))
+        self.register_buffer("shift", torch.from_numpy(margins.logit_shift(positive, negative)))
+        self.register_buffer("class_weight", torch.from_numpy(weight))
+
+    def forward(
+        self, logits: Tensor, labels: Tensor, weights: Tensor | None = None, quality: Tensor | None = None
+    ) -> Tensor:
+        logits = at_least_float32(logits)
+        margin = Margin(2.0, self.shift.to(logits.dtype), self.class_weight.to(logits.dtype))
+        return focal_sum(logits, labels, weights, self.gamma, self.alpha, margin)
