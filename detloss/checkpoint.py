@@ -1,0 +1,157 @@
+"""Checkpoints: written atomically, read without running code, complete enough to go on bit by bit."""
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from detloss import distributed
+from detloss.errors import UserError
+from detloss.stats import ClassStats
+
+
+@dataclass
+class Progress:
+    """Where a run stands: optimizer steps done, the best AP so far, evaluations since it improved."""
+
+    step: int = 0
+    best: float = -1.0
+    stale: int = 0
+
+    def note_score(self, score: float) -> bool:
+        """Take in an evaluation's AP and return whether it is the best so far."""
+        improved = score > self.best
+        self.best = max(self.best, score)
+        self.stale = 0 if improved else self.stale + 1
+        return improved
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """The contents of a checkpoint file."""
+
+    model: Mapping[str, Tensor]
+    stats: ClassStats
+    progress: Progress = field(default_factory=Progress)
+    optimizer: Mapping[str, object] | None = None
+    scaler: Mapping[str, object] | None = None
+    random_states: tuple[Tensor, ...] = ()
+
+
+def save(
+    path: Path,
+    *,
+    model: nn.Module,
+    optimizer: Optimizer,
+    scaler: torch.amp.GradScaler,
+    progress: Progress,
+    stats: ClassStats,
+) -> None:
+    """Write a checkpoint; every rank calls it, rank 0 writes."""
+    random_states = _random_states()
+    if distributed.rank() != 0:
+        return
+    content = {
+        "model": model.state_dict(),
+        "optimizer": optimizer.state_dict(),
+        "scaler": scaler.state_dict(),
+        "random_states": random_states,
+        "meta": json.dumps({"progress": vars(progress), "stats": stats.to_json()}),
+    }
+    partial = path.with_name(path.name + ".partial")
+    torch.save(content, partial)
+    os.replace(partial, path)
+
+
+def find(source: Path) -> Path:
+    """Return the checkpoint that a run folder or a file means; of a folder the last one."""
+    if not source.is_dir():
+        return source
+    if not (source / "last.ckpt").exists():
+        raise UserError(f"{source}: the folder holds no last.ckpt; is it a run of detloss?")
+    return source / "last.ckpt"
+
+
+def load(path: Path) -> Checkpoint:
+    """Read a checkpoint of detloss; no code in it is run.
+
+    Raises:
+        UserError: the file is missing or is not such a checkpoint.
+    """
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise UserError(f"checkpoint {path}: no such file") from None
+    except Exception as error:  # torch raises many kinds on damaged or foreign files
+        raise UserError(f"checkpoint {path}: damaged, or not a file that can be read safely") from error
+    try:
+        meta = json.loads(content["meta"])
+        return Checkpoint(
+            model=content["model"],
+            stats=ClassStats.from_json(meta["stats"]),
+            progress=Progress(**meta["progress"]),
+            optimizer=content["optimizer"],
+            scaler=content["scaler"],
+            random_states=tuple(content["random_states"]),
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(
+            f"checkpoint {path}: not written by detloss ({error!r} is missing or wrong)"
+        ) from error
+
+
+def resume(
+    checkpoint: Checkpoint,
+    *,
+    model: nn.Module,
+    optimizer: Optimizer,
+    scaler: torch.amp.GradScaler,
+    path: Path,
+) -> Progress:
+    """Put everything back as it was when ``checkpoint`` was saved, and return where the run stood."""
+    load_model(model, checkpoint.model, path)
+    try:
+        optimizer.load_state_dict(dict(checkpoint.optimizer or {}))
+    except (KeyError, ValueError) as error:
+        raise UserError(f"checkpoint {path}: its optimizer does not fit ({error})") from error
+    scaler.load_state_dict(dict(checkpoint.scaler or {}))
+    if distributed.rank() < len(checkpoint.random_states):
+        _set_random_state(checkpoint.random_states[distributed.rank()])
+    return checkpoint.progress
+
+
+def load_model(model: nn.Module, state: Mapping[str, Tensor], path: Path) -> None:
+    """Load all parameters and buffers, or say which do not fit."""
+    expected = model.state_dict()
+    wrong = sorted(expected.keys() ^ state.keys())
+    wrong += [key for key in expected.keys() & state.keys() if expected[key].shape != state[key].shape]
+    if wrong:
+        raise UserError(
+            f"checkpoint {path} does not fit this model: {len(wrong)} entries are missing, unexpected or of "
+            f"another shape, such as {', '.join(wrong[:3])}; was it trained with another model, loss or data set?"
+        )
+    model.load_state_dict(dict(state))
+
+
+def _random_states() -> list[Tensor]:
+    """Return every rank's generator states, CPU and then CUDA, as one byte tensor a rank."""
+    state = torch.get_rng_state()
+    if torch.cuda.is_available():
+        state = torch.cat([state, torch.cuda.get_rng_state()])
+    if not distributed.active():
+        return [state]
+    states: list[Tensor] = [state] * distributed.world_size()
+    torch.distributed.all_gather_object(states, state)
+    return states
+
+
+def _set_random_state(state: Tensor) -> None:
+    length = len(torch.get_rng_state())
+    torch.set_rng_state(state[:length])
+    if torch.cuda.is_available() and len(state) > length:
+        torch.cuda.set_rng_state(state[length:])

@@ -1,0 +1,198 @@
+"""From a detector or a predictions file to metrics."""
+
+from collections.abc import Mapping, Sequence
+from importlib.resources import files as package_files
+from pathlib import Path
+
+import numpy as np
+import torch
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from rich.console import Console
+from torch import nn
+
+from detloss import build, checkpoint, distributed, run_folder
+from detloss.build import DatasetFiles
+from detloss.data.coco import CocoDataset
+from detloss.data.loader import evaluation_loader
+from detloss.data.transforms import evaluation_transform
+from detloss.errors import UserError, nearest
+from detloss.evaluation.coco import evaluate_coco
+from detloss.evaluation.lvis import evaluate_lvis
+from detloss.evaluation.predictions import PredictionWriter, encode_masks, merge_shards
+from detloss.evaluation.result import Evaluation
+from detloss.progress import Display
+from detloss.stats import ClassStats, frequency_groups
+from detloss.step import autocast_type
+
+Metrics = dict[str, dict[str, float | None]]
+
+EVALUATORS = {"coco": evaluate_coco, "lvis": evaluate_lvis}
+
+
+def evaluate_detector(
+    cfg: DictConfig,
+    detector: nn.Module,
+    validation: CocoDataset,
+    files: DatasetFiles,
+    stats: ClassStats,
+    folder: Path,
+    *,
+    device: torch.device,
+) -> Metrics:
+    """Predict the validation set over all ranks, score it, print the table and write it in ``folder``.
+
+    Returns:
+        Metrics on rank 0, nothing on the others.
+    """
+    if validation.category_ids != stats.category_ids:
+        raise UserError(
+            f"{files.val_annotations}: its categories are not those of the training set "
+            f"({len(validation.category_ids)} and {stats.num_classes})"
+        )
+    predictions = predict_set(cfg, detector, validation, stats, folder, device=device)
+    if distributed.rank() != 0:
+        return {}
+    evaluation = score(cfg, files.val_annotations, predictions, stats)
+    return report(evaluation, folder)
+
+
+def report(evaluation: Evaluation, folder: Path) -> Metrics:
+    """Print the table, write ``metrics.json`` and ``per_class.csv``, and return the metrics."""
+    Console().print(evaluation.table())
+    evaluation.write(folder)
+    return {kind: dict(values) for kind, values in evaluation.metrics.items()}
+
+
+def score(cfg: DictConfig, annotations: Path, predictions: Path, stats: ClassStats) -> Evaluation:
+    """Score a predictions file with the evaluator of ``cfg``; groups are by the training set's images."""
+    name = cfg.evaluator.name
+    if name not in EVALUATORS:
+        raise UserError(
+            f"evaluator={name}: expected one of {', '.join(EVALUATORS)}{nearest(name, EVALUATORS)}"
+        )
+    groups = frequency_groups(stats.images, build.group_thresholds(cfg))
+    return EVALUATORS[name](
+        annotations,
+        predictions,
+        iou_types=("bbox", "segm") if cfg.model.masks else ("bbox",),
+        groups=dict(zip(stats.category_ids, groups, strict=True)),
+        max_detections=cfg.evaluator.max_detections,
+    )
+
+
+@torch.no_grad()
+def predict_set(
+    cfg: DictConfig,
+    detector: nn.Module,
+    validation: CocoDataset,
+    stats: ClassStats,
+    folder: Path,
+    *,
+    device: torch.device,
+) -> Path:
+    """Write ``predictions.json``, every rank its share of the images first; rank 0 joins them."""
+    detector.eval()
+    category_ids = np.array(stats.category_ids)
+    rank, ranks = distributed.rank(), distributed.world_size()
+    precision = autocast_type(cfg.trainer.precision, device)
+    loader = evaluation_loader(
+        validation,
+        evaluation_transform(),
+        batch_size=1,
+        rank=rank,
+        world_size=ranks,
+        workers=cfg.trainer.workers,
+    )
+    folder.mkdir(parents=True, exist_ok=True)
+    share = len(range(rank, len(validation), ranks))
+    with (
+        PredictionWriter(folder, rank=rank) as writer,
+        Display("evaluate", share, visible=rank == 0) as display,
+    ):
+        for done, (images, image_ids) in enumerate(loader, start=1):
+            with torch.autocast(device.type, precision, enabled=precision is not torch.float32):
+                (detections,) = detector([image.to(device) for image in images])
+            detections = {name: value.cpu() for name, value in detections.items()}
+            masks = detections.get("masks")
+            writer.add(
+                image_ids[0],
+                detections["boxes"].float().numpy(),
+                category_ids[detections["labels"].numpy() - 1],
+                detections["scores"].float().numpy(),
+                # torchvision's own threshold on mask probabilities, in its visualisation and COCO evaluation.
+                None if masks is None else encode_masks((masks[:, 0] > 0.5).numpy().astype(np.uint8)),
+            )
+            display.advance(done)
+    distributed.barrier()
+    return merge_shards(folder, ranks) if rank == 0 else folder / "predictions.json"
+
+
+def evaluate_run(
+    run: Path, overrides: Sequence[str], *, checkpoint_name: str, predictions: Path | None
+) -> Metrics:
+    """Score a finished or stopped run again and write the results in its folder ``eval``.
+
+    Args:
+        run: a run folder.
+        overrides: changes of its config, ``dataset.val.annotations=...`` or ``evaluator=coco``.
+        checkpoint_name: ``best``, ``last``, or a checkpoint file; ``best`` falls back to the last.
+        predictions: score this file and run no model.
+    """
+    cfg = override(run_folder.load_config(run), overrides)
+    output = run / "eval"
+    files = build.dataset_files(cfg)
+    path = _checkpoint_path(run, checkpoint_name)
+    saved = checkpoint.load(path)
+    if predictions is not None:
+        if not predictions.is_file():
+            raise UserError(f"predictions={predictions}: no such file")
+        return report(score(cfg, files.val_annotations, predictions, saved.stats), output)
+    device = torch.device("cuda" if torch.cuda.is_available() and cfg.trainer.device != "cpu" else "cpu")
+    detector = build.detector(cfg, saved.stats, load=False)
+    checkpoint.load_model(detector, saved.model, path)
+    print(f"{path}, after {saved.progress.step} steps")
+    return evaluate_detector(
+        cfg, detector.to(device), build.validation_set(cfg, files), files, saved.stats, output, device=device
+    )
+
+
+def _checkpoint_path(run: Path, name: str) -> Path:
+    if name not in ("best", "last"):
+        return Path(name)
+    chosen = run / f"{name}.ckpt"
+    return chosen if chosen.exists() else run / "last.ckpt"
+
+
+def override(cfg: DictConfig, words: Sequence[str]) -> DictConfig:
+    """Return a run's config with ``key=value`` words applied; the evaluator may be chosen anew by name."""
+    OmegaConf.set_struct(cfg, True)
+    for word in words:
+        key, equals, value = word.partition("=")
+        if not equals:
+            raise UserError(f"'{word}': expected key=value")
+        try:
+            if key == "evaluator":
+                chosen = package_files("detloss.conf").joinpath(f"evaluator/{Path(value).name}.yaml")
+                cfg.evaluator = OmegaConf.create(chosen.read_text("utf-8"))
+            else:
+                _require_key(cfg, key)
+                OmegaConf.update(cfg, key, OmegaConf.create(f"value: {value}").value)
+        except FileNotFoundError:
+            raise UserError(f"evaluator={value}: see `detloss list evaluator`") from None
+        except (OmegaConfBaseException, ValueError) as error:
+            raise UserError(f"{word}: {str(error).splitlines()[0]}") from error
+    return cfg
+
+
+def _require_key(cfg: DictConfig, key: str) -> None:
+    known = OmegaConf.select(cfg, key, default=...)
+    if known is ...:
+        raise UserError(f"the run's config has no '{key}'; see its config.yaml")
+    if isinstance(known, DictConfig):
+        raise UserError(f"'{key}' is a group, which is fixed when a run is trained; override its values")
+
+
+def flat(metrics: Mapping[str, Mapping[str, float | None]]) -> dict[str, float | None]:
+    """Return ``{"bbox/AP": ...}`` for loggers."""
+    return {f"{kind}/{name}": value for kind, values in metrics.items() for name, value in values.items()}

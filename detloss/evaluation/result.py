@@ -1,0 +1,130 @@
+"""What an evaluation found: numbers for programs, a table for people (no torch here)."""
+
+import csv
+import io
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from rich.table import Table
+from rich.text import Text
+
+from detloss.errors import UserError, nearest
+from detloss.evaluation.ground_truth import FREQUENCIES, GroundTruth
+
+ClassRow = dict[str, int | float | str | None]
+IOU_TYPES = ("bbox", "segm")
+AREAS = ("", "s", "m", "l")  # COCO's area ranges, in the order of both official tools: all, small, medium, large
+IOU_50, IOU_75 = 0, 5  # positions in the thresholds 0.50, 0.55, ..., 0.95
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The metrics by IoU type, one row per class, and what the reader must be warned of.
+
+    ``metrics["bbox"]`` and ``metrics["segm"]`` hold AP AP50 AP75 APs APm APl APr APc APf in 0..1, None where
+    there is no ground truth. A row of ``per_class`` has category_id, name, group, instances (of the
+    evaluated file, without crowds), then AP, AP50 and AP75 per IoU type as ``bbox_AP`` and so on.
+    """
+
+    metrics: dict[str, dict[str, float | None]]
+    per_class: tuple[ClassRow, ...]
+    warnings: tuple[str, ...] = ()
+
+    @classmethod
+    def from_precision(
+        cls,
+        ground_truth: GroundTruth,
+        precision: Mapping[str, np.ndarray],
+        groups: Mapping[int, str] | None,
+        warnings: tuple[str, ...] = (),
+    ) -> "Evaluation":
+        """Average what the official tools computed.
+
+        Args:
+            precision: by IoU type, [T, R, C, A] at the IoU thresholds .50:.05:.95, the recall thresholds
+                0:.01:1, the categories in ascending order of id and COCO's four area ranges; -1 where there
+                is no ground truth.
+            groups: category id to "r", "c" or "f"; categories without one count in no group.
+        """
+        group_of = [(groups or {}).get(category_id) for category_id in ground_truth.category_ids]
+        metrics = {kind: _averages(values, group_of) for kind, values in precision.items()}
+        rows: list[ClassRow] = []
+        for index, category_id in enumerate(ground_truth.category_ids):
+            row: ClassRow = {
+                "category_id": category_id,
+                "name": ground_truth.names[index],
+                "group": group_of[index],
+                "instances": int(ground_truth.instances[index]),
+            }
+            for kind, values in precision.items():
+                row[f"{kind}_AP"] = _mean(values[:, :, index, 0])
+                row[f"{kind}_AP50"] = _mean(values[IOU_50, :, index, 0])
+                row[f"{kind}_AP75"] = _mean(values[IOU_75, :, index, 0])
+            rows.append(row)
+        return cls(metrics, tuple(rows), warnings)
+
+    def write(self, folder: Path) -> None:
+        """Write ``metrics.json`` and ``per_class.csv``, each by one rename; None is null or an empty cell."""
+        folder.mkdir(parents=True, exist_ok=True)
+        text = io.StringIO()
+        writer = csv.DictWriter(text, fieldnames=list(self.per_class[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(self.per_class)
+        _replace(folder / "per_class.csv", text.getvalue())
+        _replace(folder / "metrics.json", json.dumps(self.metrics, indent=2, allow_nan=False) + "\n")
+
+    def table(self) -> Table:
+        """Return the metrics times 100 as a table for the terminal, the warnings below it."""
+        caption = Text("\n".join(self.warnings), style="yellow") if self.warnings else None
+        table = Table(caption=caption, caption_justify="left")
+        table.add_column("IoU of", no_wrap=True)
+        names = list(next(iter(self.metrics.values())))
+        for name in names:
+            table.add_column(name, justify="right", no_wrap=True)
+        shown = {"bbox": "boxes", "segm": "masks"}
+        for kind, values in self.metrics.items():
+            table.add_row(shown[kind], *(_percent(values[name]) for name in names))
+        return table
+
+
+def require_choices(iou_types: tuple[str, ...], max_detections: int) -> None:
+    """Raise ``UserError`` for an unknown IoU type, for none at all, and for no detections to count."""
+    for kind in iou_types:
+        if kind not in IOU_TYPES:
+            raise UserError(f"IoU type '{kind}': expected bbox or segm{nearest(kind, IOU_TYPES)}")
+    if not iou_types:
+        raise UserError("no IoU type to evaluate; expected bbox, segm or both")
+    if max_detections < 1:
+        raise UserError(f"max_detections={max_detections}: expected 1 or more")
+
+
+def _averages(precision: np.ndarray, group_of: list[str | None]) -> dict[str, float | None]:
+    averages = {"AP": _mean(precision[..., 0])}
+    averages["AP50"] = _mean(precision[IOU_50, ..., 0])
+    averages["AP75"] = _mean(precision[IOU_75, ..., 0])
+    for area, name in enumerate(AREAS[1:], start=1):
+        averages[f"AP{name}"] = _mean(precision[..., area])
+    for group in FREQUENCIES:
+        members = np.array([member == group for member in group_of])
+        averages[f"AP{group}"] = _mean(precision[:, :, members, 0])
+    return averages
+
+
+def _mean(precision: np.ndarray) -> float | None:
+    """Return the mean of what is defined: all entries of a category with ground truth, none of another."""
+    defined = precision[precision > -1]
+    return float(defined.mean()) if defined.size else None
+
+
+def _percent(value: float | None) -> str:
+    return "-" if value is None else f"{100 * value:.1f}"
+
+
+def _replace(path: Path, text: str) -> None:
+    partial = path.with_name(f".{path.name}.part")
+    partial.write_text(text, encoding="utf-8")
+    os.replace(partial, path)

@@ -1,0 +1,145 @@
+"""Where a run's numbers go: metrics.jsonl always, and W&B with the same values when asked for."""
+
+import json
+import math
+import os
+import sys
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+
+from omegaconf import DictConfig, OmegaConf
+
+from detloss import distributed
+
+Scalars = Mapping[str, float | int | None]
+
+
+class Logger(ABC):
+    """Takes named scalars of a step; ``finish`` gets the exit code of the run."""
+
+    @abstractmethod
+    def log(self, step: int, values: Scalars) -> None:
+        """Record ``values`` at an optimizer step."""
+
+    @abstractmethod
+    def finish(self, exit_code: int) -> None:
+        """Close; nothing is logged afterwards."""
+
+
+class JsonLines(Logger):
+    """One JSON object a line: ``{"step": 20, "loss": 1.5, ...}``; what is not finite becomes null."""
+
+    def __init__(self, path: Path, *, first_step: int) -> None:
+        """Open for appending; lines beyond ``first_step`` belong to work that a resumed run does again."""
+        lines = path.read_text("utf-8").splitlines() if path.exists() else []
+        kept = [line for line in lines if _step_of(line) <= first_step]
+        path.write_text("".join(f"{line}\n" for line in kept), "utf-8")
+        self._file = path.open("a", encoding="utf-8")
+
+    def log(self, step: int, values: Scalars) -> None:
+        finite = {
+            key: None if value is None or not math.isfinite(value) else value for key, value in values.items()
+        }
+        self._file.write(json.dumps({"step": step, **finite}) + "\n")
+        self._file.flush()
+
+    def finish(self, exit_code: int) -> None:
+        self._file.close()
+
+
+class WeightsAndBiases(Logger):
+    """A W&B run; when W&B fails, training goes on without it."""
+
+    def __init__(self, folder: Path, cfg: DictConfig, *, sweep: str | None) -> None:
+        import wandb
+
+        mode = os.environ.get("WANDB_MODE") or ("online" if wandb_key_exists() else "offline")
+        content = OmegaConf.to_container(cfg, resolve=True)
+        assert isinstance(content, dict)
+        self._run = wandb.init(
+            project=cfg.logger.project,
+            entity=cfg.logger.entity,
+            tags=list(cfg.logger.tags),
+            name=folder.name,
+            group=sweep,
+            dir=str(folder),
+            config={str(key): value for key, value in content.items()},
+            mode=mode,  # type: ignore[arg-type]
+            settings=wandb.Settings(silent=True, console="off"),
+        )
+
+    def log(self, step: int, values: Scalars) -> None:
+        try:
+            self._run.log({key: value for key, value in values.items() if value is not None}, step=step)
+        except Exception as error:  # a dead connection or a full disk must not stop a training
+            print(f"W&B: {error}", file=sys.stderr)
+
+    def finish(self, exit_code: int) -> None:
+        try:
+            self._run.finish(exit_code=exit_code)
+        except Exception as error:
+            print(f"W&B: {error}", file=sys.stderr)
+
+
+class Loggers:
+    """All loggers of a run; as a context manager it finishes them with the right exit code."""
+
+    def __init__(self, loggers: list[Logger]) -> None:
+        self._loggers = loggers
+
+    def log(self, step: int, values: Scalars) -> None:
+        for logger in self._loggers:
+            logger.log(step, values)
+
+    def __enter__(self) -> "Loggers":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        exit_code = 0 if kind is None else 130 if kind is KeyboardInterrupt else 1
+        for logger in self._loggers:
+            logger.finish(exit_code)
+
+
+def open_loggers(cfg: DictConfig, folder: Path, *, first_step: int, sweep: str | None) -> Loggers:
+    """Return the loggers of ``cfg.logger``, none on ranks other than 0."""
+    kind = cfg.logger.name
+    if distributed.rank() != 0:
+        return Loggers([])
+    loggers: list[Logger] = [JsonLines(folder / "metrics.jsonl", first_step=first_step)]
+    if kind == "wandb" or (kind == "auto" and wandb_wanted()):
+        try:
+            loggers.append(WeightsAndBiases(folder, cfg, sweep=sweep))
+        except Exception as error:  # no network, no disk, a wrong key: the run matters more than its plots
+            print(f"W&B is off: {error}", file=sys.stderr)
+    elif kind == "auto":
+        print("logging to metrics.jsonl only (W&B joins when a key or WANDB_MODE is set)")
+    return Loggers(loggers)
+
+
+def wandb_wanted() -> bool:
+    """Whether the environment speaks of W&B: a key, or a mode other than disabled."""
+    mode = os.environ.get("WANDB_MODE")
+    return mode != "disabled" and (mode is not None or wandb_key_exists())
+
+
+def wandb_key_exists() -> bool:
+    """Whether W&B has a key, in the environment or in a netrc file (looked at without importing W&B)."""
+    if os.environ.get("WANDB_API_KEY"):
+        return True
+    netrc = Path(os.environ.get("NETRC", "~/.netrc")).expanduser()
+    try:
+        return "api.wandb.ai" in netrc.read_text("utf-8", errors="replace")
+    except OSError:
+        return False
+
+
+def _step_of(line: str) -> float:
+    """Return the line's step; a line cut off by a crash counts as beyond any."""
+    try:
+        return float(json.loads(line)["step"])
+    except (ValueError, KeyError, TypeError):
+        return math.inf
