@@ -1,0 +1,71 @@
+"""What the command line may choose from: the config groups of ``detloss.conf``, read without Hydra."""
+
+from collections.abc import Iterator
+from importlib.resources import files
+from importlib.resources.abc import Traversable
+
+from detloss.errors import UserError, nearest
+
+STAGES = ("two_stage", "one_stage")
+
+
+def groups() -> list[str]:
+    """Return the names of the config groups, in alphabetical order."""
+    return sorted(entry.name for entry in _root().iterdir() if entry.is_dir() and _options(entry))
+
+
+def options(group: str) -> list[str]:
+    """Return the options of ``group``; a name that is no group is a `UserError`."""
+    if group not in groups():
+        raise UserError(f"no config group '{group}'{nearest(group, groups())} (see `detloss list`)")
+    return _options(_root() / group)
+
+
+def description(group: str, option: str) -> str:
+    """Return line 1 of an option's file: what it is, and where it comes from."""
+    first = next(iter(_comments(_text(group, option))), "")
+    return first.rstrip(".")
+
+
+def stages_of_loss(option: str) -> list[str]:
+    """Return the kinds of head (``two_stage``, ``one_stage``) that a loss has a target for."""
+    import yaml
+
+    content = yaml.safe_load(_text("loss", option))
+    return [stage for stage in STAGES if stage in content]
+
+
+def losses_for(stage: str) -> list[str]:
+    """Return the losses that fit detectors of ``stage``."""
+    return [option for option in options("loss") if stage in stages_of_loss(option)]
+
+
+def complete_override(incomplete: str) -> list[str]:
+    """Return what the shell may complete ``incomplete`` to: ``group=`` or ``group=option`` words."""
+    group, equals, _ = incomplete.partition("=")
+    if not equals:
+        words = [f"{name}=" for name in groups()]
+    else:
+        words = [f"{group}={option}" for option in options(group)] if group in groups() else []
+    return [word for word in words if word.startswith(incomplete)]
+
+
+def _root() -> Traversable:
+    return files("detloss.conf")
+
+
+def _options(folder: Traversable) -> list[str]:
+    return sorted(entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml"))
+
+
+def _text(group: str, option: str) -> str:
+    return (_root() / group / f"{option}.yaml").read_text(encoding="utf-8")
+
+
+def _comments(text: str) -> Iterator[str]:
+    """Yield the comment lines a file starts with, without Hydra's ``# @package`` directive."""
+    for line in text.splitlines():
+        if not line.startswith("#"):
+            return
+        if not line.startswith("# @package"):
+            yield line.removeprefix("#").strip()

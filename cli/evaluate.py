@@ -1,0 +1,31 @@
+"""``detloss eval``: score a run again, from a checkpoint or from a predictions file."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .verb import split_words
+
+Words = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="run=FOLDER [checkpoint=best|last|FILE] [predictions=FILE] [OVERRIDES]...",
+        help="The run, what to score, and overrides of the run's own config.",
+        show_default=False,
+    ),
+]
+
+
+def evaluate(words: Words = None) -> None:
+    """Evaluate a trained run: its checkpoint on the validation set, or offline a predictions file."""
+    own, overrides = split_words(words or [], required=("run",), optional=("checkpoint", "predictions"))
+    from detloss.evaluate import evaluate_run
+
+    predictions = own.get("predictions")
+    evaluate_run(
+        Path(own["run"]),
+        overrides,
+        checkpoint_name=own.get("checkpoint", "best"),
+        predictions=None if predictions is None else Path(predictions),
+    )

@@ -1,0 +1,79 @@
+"""The ``detloss`` program: its verbs, and how errors become one line and an exit code."""
+
+import sys
+from typing import Annotated
+
+import typer
+
+from detloss import __version__
+from detloss.errors import TrainingFailed, UserError
+
+from .bench import bench
+from .doctor import doctor
+from .evaluate import evaluate
+from .listing import list_options
+from .predict import predict
+from .show import show
+from .stats import stats
+from .train import train
+from .verb import HYDRA_WORDS, verb
+
+app = typer.Typer(
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+EXAMPLES = {
+    "train": ("detloss train loss=ecm model=maskrcnn", "detloss train -m loss=ce,ecm seed=0,1"),
+    "eval": (
+        "detloss eval run=outputs/shapes-maskrcnn-ecm checkpoint=last",
+        "detloss eval run=outputs/RUN predictions=outputs/RUN/predictions.json evaluator=coco",
+    ),
+    "predict": (
+        "detloss predict run=outputs/shapes-maskrcnn-ecm images=photo.jpg",
+        "detloss predict run=outputs/RUN images=photos/ annotations=instances.json score=0.5 output=drawn",
+    ),
+    "stats": ("detloss stats", "detloss stats dataset=lvis_v1 loss=ecm -o lvis.csv"),
+    "show": ("detloss show dataset=lvis_v1 model=maskrcnn loss=ecm", "detloss show experiment=ecm_table2"),
+    "list": ("detloss list", "detloss list loss"),
+    "doctor": ("detloss doctor", "detloss doctor dataset=coco dataset.root=/data/coco"),
+}
+
+Version = Annotated[bool, typer.Option("--version", help="Print the version and leave.", is_eager=True)]
+
+
+@app.callback(invoke_without_command=True)
+def detloss(version: Version = False) -> None:
+    """Long-tailed object detection: losses from class statistics, on torchvision's detectors."""
+    if version:
+        typer.echo(f"detloss {__version__}")
+        raise typer.Exit
+
+
+app.command("train", cls=verb(EXAMPLES["train"]), context_settings=HYDRA_WORDS)(train)
+app.command("eval", cls=verb(EXAMPLES["eval"], ("dataset", "evaluator", "trainer")))(evaluate)
+app.command("predict", cls=verb(EXAMPLES["predict"], ("trainer",)))(predict)
+app.command("stats", cls=verb(EXAMPLES["stats"]))(stats)
+app.command("show", cls=verb(EXAMPLES["show"]))(show)
+app.command("list", cls=verb(EXAMPLES["list"]))(list_options)
+app.command("doctor", cls=verb(EXAMPLES["doctor"]))(doctor)
+app.add_typer(bench, name="bench")
+
+
+def main() -> None:
+    """Run the program.
+
+    Exit codes: 0 done, 1 a run failed, 2 the user's words or files are wrong, 130 interrupted.
+    """
+    try:
+        app()
+    except UserError as error:
+        _leave(f"error: {error}", 2)
+    except TrainingFailed as error:
+        _leave(f"error: {error}", 1)
+
+
+def _leave(line: str, code: int) -> None:
+    print(line, file=sys.stderr)
+    sys.exit(code)
