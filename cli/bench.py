@@ -1,5 +1,7 @@
 """``detloss bench``: how fast parts of detloss are on this machine."""
 
+from typing import Annotated
+
 import typer
 
 from . import compose
@@ -9,14 +11,16 @@ bench = typer.Typer(no_args_is_help=True, help="Measure how fast detloss is on t
 
 EXAMPLES = (
     "detloss bench train",
-    "detloss bench train dataset=coco dataset.root=../shared/data/coco_mini backbone=tiny",
+    "detloss bench train dataset=coco dataset.root=../shared/data/coco_mini backbone=tiny --steps 10",
 )
+
+Steps = Annotated[int, typer.Option("--steps", min=1, help="Steps to time, of each loop.")]
 
 
 @bench.command("train", cls=verb(EXAMPLES), context_settings=HYDRA_WORDS)
-def train(overrides: Overrides = None) -> None:
+def train(overrides: Overrides = None, steps: Steps = 20) -> None:
     """Time training steps against torchvision's reference loop, and the wait for data."""
     cfg = compose.compose(overrides or [])
     from detloss.bench_train import bench_train
 
-    bench_train(cfg)
+    bench_train(cfg, steps=steps)

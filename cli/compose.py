@@ -28,6 +28,7 @@ def compose(words: list[str]) -> DictConfig:
     flags = [word for word in words if word.startswith("-")]
     if flags:
         raise UserError(f"no such option: {flags[0]}; expected group=option or key=value")
+    words = [_with_quoted_path(word) for word in words]
     with _one_line_errors(words):
         cfg = _composed(words)
     check_loss_fits(cfg)
@@ -45,9 +46,8 @@ def run_jobs(job: Callable[[DictConfig], float], words: list[str], program: str,
     import hydra
 
     scratch = sweep_root / ".sweep"
-    quoted = str(scratch).replace("\\", "\\\\").replace("'", "\\'")
     # Flags last: Python's argparse refuses overrides on both sides of a flag.
-    argv, sys.argv = sys.argv, [program, f"hydra.sweep.dir='{quoted}'", *overrides, *flags]
+    argv, sys.argv = sys.argv, [program, f"hydra.sweep.dir={_quoted(str(scratch))}", *overrides, *flags]
     try:
         with _one_line_errors(overrides):
             hydra.main(version_base="1.3", config_path="pkg://detloss.conf", config_name=CONFIG)(job)()
@@ -84,16 +84,29 @@ def _overrides_and_flags(words: list[str], program: str) -> tuple[list[str], lis
     overrides: list[str] = []
     flags: list[str] = []
     for before, word in zip(["", *words], words, strict=False):
-        if word in (*HYDRA_SWITCHES, *HYDRA_OPTIONS) or (before in HYDRA_OPTIONS and "=" not in word):
+        flag = word.partition("=")[0] in HYDRA_OPTIONS or word in HYDRA_SWITCHES
+        if flag or (before in HYDRA_OPTIONS and "=" not in word):
             flags.append(word)
         elif word.startswith("-"):
             hint = nearest(word, [*HYDRA_SWITCHES, *HYDRA_OPTIONS])
             raise UserError(f"no such option: {word}{hint} (see `{program} --help`)")
         elif "=" in word or word.startswith("~"):
-            overrides.append(word)
+            overrides.append(_with_quoted_path(word))
         else:
             raise UserError(f"'{word}' is not group=option or key=value (see `{program} --help`)")
     return overrides, flags
+
+
+def _with_quoted_path(word: str) -> str:
+    """Return ``word``, its value quoted for Hydra when it is an existing path; run folders hold ``,`` and ``=``."""
+    key, _, value = word.partition("=")
+    special = re.search(r"[^\w./+-]", value) and not value.startswith(("'", '"'))
+    return f"{key}={_quoted(value)}" if special and Path(value).exists() else word
+
+
+def _quoted(value: str) -> str:
+    escaped = value.replace("\\", "\\\\").replace("'", "\\'")
+    return f"'{escaped}'"
 
 
 def _composed(words: list[str]) -> DictConfig:
@@ -122,7 +135,8 @@ def _explanation(error: Exception, words: list[str]) -> str:
     text = str(error).strip() or type(error).__name__
     first = text.splitlines()[0]
     if isinstance(error, OverrideParseException):
-        return f"'{error.override}' is not group=option or key=value: {first}"
+        hint = """; quote a value with special characters twice: "key='a,b=c'\""""
+        return f"'{error.override}' is not group=option or key=value ({first}{hint})"
     if isinstance(error, MissingConfigException) and error.missing_cfg_file:
         group, _, option = error.missing_cfg_file.rpartition("/")
         known = [str(name) for name in error.options or []]

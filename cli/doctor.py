@@ -154,9 +154,9 @@ def _lvis() -> str:
 
 
 def _cache() -> str:
-    from detloss.data.shapes import _cache_directory
+    from detloss.data.cache import cache_folder
 
-    folder = _cache_directory()
+    folder = cache_folder()
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):

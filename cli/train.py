@@ -98,13 +98,17 @@ def _in_its_folder(cfg: DictConfig, folder: Path, words: list[str], sweep: str |
     with run_folder.locked(folder):
         command = " ".join([PROGRAM, *words])
         found = run_folder.prepare(folder, config, overwrite=bool(cfg.overwrite), command=command)
-        if found is not run_folder.State.FINISHED:
+        if found is run_folder.State.FINISHED:
+            print(f"{folder} is finished; {_how_to_go_on(cfg, folder)}")
+            return run_folder.read_metrics(folder)
+        try:
             metrics = _launch(cfg, folder, sweep)
-            run_folder.mark_finished(folder)
-            return metrics
-        longer = _longer_words(cfg, folder)
-        print(f"{folder} is finished: overwrite=true starts again, a longer schedule goes on ({longer})")
-        return run_folder.read_metrics(folder)
+        except UserError:
+            if found is run_folder.State.NEW:
+                run_folder.withdraw(folder)
+            raise
+        run_folder.mark_finished(folder)
+        return metrics
 
 
 def _launch(cfg: DictConfig, folder: Path, sweep: str | None) -> Metrics:
@@ -147,7 +151,7 @@ def _follower() -> bool:
     return int(rank or 0) > 0
 
 
-def _longer_words(cfg: DictConfig, folder: Path) -> str:
+def _how_to_go_on(cfg: DictConfig, folder: Path) -> str:
     steps, epochs = cfg.schedule.steps, cfg.schedule.epochs
     length = f"schedule.epochs={2 * epochs}" if steps is None else f"schedule.steps={2 * steps}"
-    return f"output_dir={folder} {length}"
+    return f"add overwrite=true to start again, or output_dir={folder} {length} to train longer"

@@ -1,4 +1,4 @@
-"""``python -m detloss``, for launchers that start modules: ``torchrun --nproc-per-node 2 -m detloss train``."""
+"""``python -m detloss``, and so ``torchrun -m detloss``."""
 
 from detloss.cli.main import main
 

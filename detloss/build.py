@@ -69,8 +69,8 @@ def _split_files(dataset: DictConfig, part: str) -> tuple[Path, Path]:
     images = Path(chosen.images) if chosen.images else None
     if (annotations is None or images is None) and dataset.root is None:
         raise UserError(
-            f"dataset={dataset.name} needs its files: give dataset.root=FOLDER, or dataset.{part}.annotations=JSON "
-            f"and dataset.{part}.images=FOLDER"
+            f"dataset={dataset.name} needs its files: give dataset.root=FOLDER, or "
+            f"dataset.{part}.annotations=JSON and dataset.{part}.images=FOLDER"
         )
     annotations = annotations or _first_file(Path(dataset.root), _annotation_names(dataset.name, part))
     images = images or _image_folder(dataset, part)

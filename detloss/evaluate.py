@@ -142,7 +142,7 @@ def evaluate_run(
     cfg = override(run_folder.load_config(run), overrides)
     output = run / "eval"
     files = build.dataset_files(cfg)
-    path = _checkpoint_path(run, checkpoint_name)
+    path = checkpoint_path(run, checkpoint_name)
     saved = checkpoint.load(path)
     if predictions is not None:
         if not predictions.is_file():
@@ -157,7 +157,7 @@ def evaluate_run(
     )
 
 
-def _checkpoint_path(run: Path, name: str) -> Path:
+def checkpoint_path(run: Path, name: str) -> Path:
     if name not in ("best", "last"):
         return Path(name)
     chosen = run / f"{name}.ckpt"

@@ -113,6 +113,14 @@ def prepare(folder: Path, config: Config, *, overwrite: bool, command: str = "")
     return found
 
 
+def withdraw(folder: Path) -> None:
+    """Take back the config of a new run that was refused before its first checkpoint, so that it can be mended."""
+    if not any(folder.glob("*.ckpt")):
+        (folder / "config.yaml").unlink(missing_ok=True)
+        (folder / "stats.json").unlink(missing_ok=True)
+        (folder / "metrics.jsonl").unlink(missing_ok=True)
+
+
 def mark_finished(folder: Path) -> None:
     """Note that the run in ``folder`` is trained and evaluated to its end."""
     (folder / FINISHED).touch()
@@ -153,9 +161,9 @@ def load_config(run: Path) -> DictConfig:
         known = sorted(str(path.parent) for path in run.parent.glob("*/config.yaml"))
         raise UserError(f"no run in {run}: it has no config.yaml{nearest(str(run), known)}")
     content = _read_plain(run / "config.yaml")
-    for key, value in _flat(content).items():
-        if isinstance(value, str) and "${" in value:
-            raise UserError(f"{run / 'config.yaml'}: {key} is {value}; expected a plain value")
+    for text in _texts(content):
+        if "${" in text:
+            raise UserError(f"{run / 'config.yaml'} holds the interpolation {text}; expected plain values")
     return OmegaConf.create(content)
 
 
@@ -203,6 +211,15 @@ def _flat(config: object, prefix: str = "") -> dict[str, object]:
     for key, value in config.items():
         flat |= _flat(value, f"{prefix}.{key}" if prefix else str(key))
     return flat
+
+
+def _texts(node: object) -> Iterator[str]:
+    """Yield every string value in nested dicts and lists."""
+    if isinstance(node, str):
+        yield node
+    elif isinstance(node, Mapping | list):
+        for value in node.values() if isinstance(node, Mapping) else node:
+            yield from _texts(value)
 
 
 def _longer(old: object, new: object) -> bool:

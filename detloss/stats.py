@@ -121,7 +121,7 @@ def frequency_groups(images: np.ndarray, thresholds: tuple[int, int] | None) -> 
         ordered = np.sort(images)
         # Twice the middle rank, an integer: the classes below plus the classes below or equal.
         rank = np.searchsorted(ordered, images, "left") + np.searchsorted(ordered, images, "right")
-        group = np.digitize(3 * rank, [2 * len(images), 4 * len(images)])
+        group = np.digitize(3 * rank, [2 * len(images), 4 * len(images)], right=True)
     else:
         if thresholds[0] > thresholds[1]:
             raise UserError(f"frequency groups: thresholds must ascend, got {list(thresholds)}")

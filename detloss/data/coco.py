@@ -75,7 +75,22 @@ class CocoDataset(Dataset[Sample]):
             for mask, row in zip(masks, rows.tolist(), strict=True):
                 mask[:] = segmentations.mask(row, height, width)
             target["masks"] = tv_tensors.Mask(torch.from_numpy(masks))
-        return self._image(position, height, width), target
+        return self.image(index), target
+
+    def image(self, index: int) -> tv_tensors.Image:
+        """Return the image of ``dataset[index]`` alone, uint8 [3, H, W]."""
+        position = int(self._images[index])
+        path, (height, width) = self._path(position), self.sizes[index].tolist()
+        try:
+            with Image.open(path) as file:
+                pixels = np.array(file.convert("RGB"))
+        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+            reason = " ".join(str(error).split())
+            raise UserError(f"{path}: damaged or not an image: {reason}") from None
+        if pixels.shape[:2] != (height, width):
+            found = f"{pixels.shape[1]}x{pixels.shape[0]}"
+            raise UserError(f"{path}: the image is {found}, but {self.annotations_path} says {width}x{height}")
+        return tv_tensors.Image(torch.from_numpy(pixels).permute(2, 0, 1).contiguous())
 
     def image_path(self, index: int) -> Path:
         """Return where the image of ``dataset[index]`` lies.
@@ -98,21 +113,6 @@ class CocoDataset(Dataset[Sample]):
             return flat
         image_id = self._annotations.image_ids[position]
         raise UserError(f"{path}: no such image (image_id {image_id} of {self.annotations_path})")
-
-    def _image(self, position: int, height: int, width: int) -> tv_tensors.Image:
-        path = self._path(position)
-        try:
-            with Image.open(path) as file:
-                pixels = np.array(file.convert("RGB"))
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-            reason = " ".join(str(error).split())
-            raise UserError(f"{path}: damaged or not an image: {reason}") from None
-        if pixels.shape[:2] != (height, width):
-            found = f"{pixels.shape[1]}x{pixels.shape[0]}"
-            raise UserError(
-                f"{path}: the image is {found}, but {self.annotations_path} says {width}x{height}"
-            )
-        return tv_tensors.Image(torch.from_numpy(pixels).permute(2, 0, 1).contiguous())
 
 
 def _require_segmentations(annotations: Annotations) -> None:

@@ -2,6 +2,7 @@
 
 import colorsys
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
@@ -9,16 +10,27 @@ from PIL import Image, ImageDraw, ImageFilter
 SUPERSAMPLE = 3  # sub-pixels along each side of a pixel, for soft edges
 MOST_TURN = 30.0  # degrees to either side: upright enough that 400 training steps are not spent on rotation
 
-# Hue in degrees, and whether the second colour of a texture is light: light on the dark hues, dark on the
-# bright ones, so that every texture is visible in every colour.
-COLOURS: dict[str, tuple[float, bool]] = {
-    "red": (0.0, True),
-    "orange": (27.0, False),
-    "yellow": (54.0, False),
-    "green": (115.0, False),
-    "teal": (178.0, False),
-    "blue": (222.0, True),
-    "purple": (285.0, True),
+
+class Colour(NamedTuple):
+    """Hue in degrees, whether a texture's second colour is light rather than dark, range of the saturation."""
+
+    hue: float
+    light_second: bool
+    saturation: tuple[float, float] = (0.68, 0.95)
+
+
+# The second colour is light on the dark hues and dark on the bright ones: every texture shows in every colour.
+COLOURS: dict[str, Colour] = {
+    "red": Colour(0, True),
+    "orange": Colour(27, False),
+    "yellow": Colour(54, False),
+    "lime": Colour(82, False),
+    "green": Colour(130, False),
+    "teal": Colour(178, False),
+    "blue": Colour(222, True),
+    "purple": Colour(275, True),
+    "pink": Colour(325, False),
+    "white": Colour(60, False, (0.0, 0.05)),
 }
 
 
@@ -203,9 +215,9 @@ def _texture(name: str, u: np.ndarray, v: np.ndarray, rng: np.random.Generator) 
 
 def _tones(colour: str, rng: np.random.Generator) -> np.ndarray:
     """Return main, second and border colour, float32 [3, 3] in 0..255."""
-    hue, light_second = COLOURS[colour]
+    hue, light_second, saturation = COLOURS[colour]
     hue = (hue + rng.uniform(-9, 9)) % 360 / 360
-    main = np.array(colorsys.hsv_to_rgb(hue, rng.uniform(0.68, 0.95), rng.uniform(0.72, 1.0)))
+    main = np.array(colorsys.hsv_to_rgb(hue, rng.uniform(*saturation), rng.uniform(0.75, 1.0)))
     second = 0.15 * main + 0.83 if light_second else 0.28 * main
     return (255 * np.stack([main, second, 0.4 * main])).astype(np.float32)
 

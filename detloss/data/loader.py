@@ -168,7 +168,7 @@ class _EvaluationSamples(Dataset[tuple[Tensor, int] | UserError]):
 
     def __getitem__(self, index: int) -> tuple[Tensor, int] | UserError:
         try:
-            return self.transform(*self.dataset[index])[0], self.dataset.image_ids[index]
+            return self.transform(self.dataset.image(index), {})[0], self.dataset.image_ids[index]
         except UserError as error:
             return error
 

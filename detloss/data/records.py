@@ -113,9 +113,7 @@ def _is_numbers(value: object, length: int) -> bool:
     return (
         isinstance(value, list)
         and len(value) == length
-        and all(
-            type(number) is float or (type(number) is int and abs(number) < INT64_LIMIT) for number in value
-        )
+        and all(type(number) is float or (type(number) is int and abs(number) < INT64_LIMIT) for number in value)
     )
 
 

@@ -10,8 +10,8 @@ from detloss.data.shape_classes import ShapeClass
 OBJECTS_PER_IMAGE = (0.15, 0.3, 0.35, 0.2)  # probability of 1, 2, 3, 4 objects: 2.6 on average
 MEAN_OBJECTS = 2.6
 MOST_OBJECTS = 5  # where the classes need more room than was drawn
-DIAMETERS = (22.0, 56.0)  # of an object's circle, in pixels of a picture of 128
-DEEPEST_OVERLAP = 0.7  # of two circles, in radii of the smaller one
+DIAMETERS = (24.0, 56.0)  # of an object's circle, in pixels of a picture of 128
+DEEPEST_OVERLAP = 0.5  # of two circles, in radii of the smaller one
 LEAST_VISIBLE = 0.55  # share of an object's pixels that the objects over it leave uncovered
 
 
@@ -65,7 +65,7 @@ def compose(appearances: list[ShapeClass], size: int, rng: np.random.Generator) 
         scale *= 0.95  # smaller objects find room in the end
     for patch in patches:
         patch.paste(canvas)
-    canvas *= rng.uniform(0.7, 1.15)  # how bright the light is
+    canvas *= rng.uniform(0.75, 1.15)  # how bright the light is
     canvas += rng.normal(0, rng.uniform(1, 5), canvas.shape[:2])[..., None]  # grain of the camera
     return Scene(np.clip(canvas, 0, 255).astype(np.uint8), masks)
 

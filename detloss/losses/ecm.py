@@ -67,8 +67,9 @@ class ECM(ClassLoss):
         logits = at_least_float32(logits)
         # Eq. 11: s = w+ e^f / (w+ e^f + w- e^-f) = sigma(2 f + log(w+ / w-)), finite for any f.
         surrogate = 2 * logits + self.shift.to(logits.dtype)
-        entries = binary_cross_entropy(surrogate, labels) * self.class_weight.to(logits.dtype)
-        return weighted_sum(entries, weights)
+        # A copy, because the next forward may change the buffer before this one's backward.
+        class_weight = self.class_weight.to(logits.dtype, copy=True)
+        return weighted_sum(binary_cross_entropy(surrogate, labels) * class_weight, weights)
 
     @property
     def background_ratio(self) -> float:

@@ -18,6 +18,8 @@ from torchvision.ops.feature_pyramid_network import (
 
 from detloss.errors import UserError, nearest
 
+DEPTHS = (18, 34, 50, 101, 152)
+
 Norm = Callable[[int], nn.Module]
 
 NORMS: dict[str, Norm] = {
@@ -56,9 +58,11 @@ class ResNetFPN(nn.Module):
             trainable_layers: how many of the stem and four stages learn, counted from the end.
 
         Raises:
-            UserError: unknown norm, weights that cannot be had or do not fit.
+            UserError: unknown depth or norm, weights that cannot be had or do not fit.
         """
         super().__init__()
+        if depth not in DEPTHS:
+            raise UserError(f"backbone.depth={depth}: expected one of {', '.join(map(str, DEPTHS))}")
         if norm not in NORMS:
             raise UserError(f"backbone.norm={norm}: expected one of {', '.join(NORMS)}{nearest(norm, NORMS)}")
         body = getattr(torchvision.models, f"resnet{depth}")(norm_layer=NORMS[norm])
@@ -104,9 +108,10 @@ def load_resnet_weights(body: nn.Module, depth: int, weights: str) -> None:
     else:
         state = read_state_dict(Path(weights), option="backbone.weights")
     state = {name: value for name, value in state.items() if not name.startswith("fc.")}
-    expected = {name for name in body.state_dict() if not name.startswith("fc.")}
+    shapes = {name: value.shape for name, value in body.state_dict().items() if not name.startswith("fc.")}
+    wrong = {name for name in shapes.keys() | state if name not in state or state[name].shape != shapes.get(name)}
     # Whether BatchNorm counted its batches does not matter to anything.
-    wrong = {name for name in expected ^ set(state) if not name.endswith("num_batches_tracked")}
+    wrong = {name for name in wrong if not name.endswith("num_batches_tracked")}
     if wrong:
         raise UserError(
             f"backbone.weights={weights} does not fit ResNet-{depth} with this backbone.norm: "
@@ -120,7 +125,7 @@ def downloaded(weights: torchvision.models.WeightsEnum, *, option: str, otherwis
     try:
         state: dict[str, Tensor] = weights.get_state_dict(progress=False, check_hash=True)
     except (OSError, RuntimeError) as error:
-        reason = str(error).splitlines()[0]
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise UserError(
             f"could not download {weights} ({reason}); give a local file with {option}=PATH, or none with "
             f"{option}={otherwise}"

@@ -132,8 +132,9 @@ def centerness_target(distances: Tensor) -> Tensor:
 @torch.no_grad()
 def start_at_prior(classifier: nn.Conv2d, coder: ClassCoder) -> None:
     """Set the bias of every anchor's logits to the coder's prior."""
-    bias = coder.initial_bias()
-    classifier.bias.copy_(bias.repeat(len(classifier.bias) // len(bias)))
+    assert classifier.bias is not None
+    bias, start = classifier.get_parameter("bias"), coder.initial_bias()
+    bias.copy_(start.repeat(len(bias) // len(start)))
 
 
 class RetinaNet(retinanet.RetinaNet):

@@ -71,7 +71,7 @@ def mask_predictor(
     if classifier == "cosine":
         logits = CosineConv1x1(hidden_channels, num_classes, temperature=temperature)
         nn.init.normal_(logits.weight, std=0.01)
-        nn.init.zeros_(logits.bias)
+        nn.init.constant_(logits.get_parameter("bias"), 0.0)
         predictor.mask_fcn_logits = logits
     return predictor
 
@@ -79,5 +79,6 @@ def mask_predictor(
 def check_classifier(classifier: str) -> None:
     if classifier not in CLASSIFIERS:
         raise UserError(
-            f"dataset.classifier={classifier}: expected {' or '.join(CLASSIFIERS)}{nearest(classifier, CLASSIFIERS)}"
+            f"dataset.classifier={classifier}: expected {' or '.join(CLASSIFIERS)}"
+            f"{nearest(classifier, CLASSIFIERS)}"
         )

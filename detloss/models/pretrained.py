@@ -1,9 +1,9 @@
 """Weights of other detectors: torchvision's COCO models and earlier runs, class by class where classes match."""
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
-import torch
 import torchvision
 from torch import Tensor, nn
 from torchvision.models.detection import (
@@ -43,8 +43,9 @@ def from_torchvision(state: dict[str, Tensor], names: Sequence[str], coder: Clas
     """Return torchvision's COCO state dict with class-sized parameters in the order of ``names``.
 
     torchvision's column 0 is background (dead in RetinaNet and FCOS) and its columns are category ids;
-    detloss has background last, or nowhere. Class-sized parameters are left out when a name is not COCO's,
-    and the classifier also when its logits mean something else under ``coder``.
+    detloss has background last, or nowhere. Class-sized parameters are left out when a name is not COCO's or
+    the file has other classes than COCO's, and the classifier also when its logits mean something else under
+    ``coder``.
     """
     known = set(names) <= set(COCO_NAMES)
     columns = [COCO_NAMES.index(name) for name in names] if known else []
@@ -53,23 +54,26 @@ def from_torchvision(state: dict[str, Tensor], names: Sequence[str], coder: Clas
         part = next((part for part in (*CLASSIFIERS, *BOXES, *MASKS) if part in key), None)
         if part is None:
             converted[key] = value
-        elif known and part in (*BOXES, *MASKS):
-            converted[key] = select_classes(value, columns, blocks=1)
-        elif known and part == CLASSIFIERS[0] and isinstance(coder, Softmax):
-            converted[key] = select_classes(value, [*columns, 0], blocks=1)
-        elif known and part == CLASSIFIERS[1] and isinstance(coder, Sigmoid):
-            converted[key] = select_classes(value, columns, blocks=_anchors(value))
+            continue
+        anchors = len(value) // len(COCO_NAMES) if part == CLASSIFIERS[1] else 1
+        order = [*columns, 0] if part == CLASSIFIERS[0] else columns
+        of_coco = len(value) == anchors * len(COCO_NAMES) * (4 if part in BOXES else 1)
+        if known and of_coco and _means_the_same(part, coder):
+            converted[key] = select_classes(value, order, blocks=anchors)
     return converted
+
+
+def _means_the_same(part: str, coder: ClassCoder) -> bool:
+    """Whether torchvision's parameters of this name serve a head with ``coder``."""
+    if part == CLASSIFIERS[0]:
+        return isinstance(coder, Softmax)
+    return part != CLASSIFIERS[1] or isinstance(coder, Sigmoid)
 
 
 def select_classes(value: Tensor, columns: Sequence[int], *, blocks: int) -> Tensor:
     """Pick classes along dimension 0, laid out as [blocks, 91, parameters of a class]."""
     grouped = value.unflatten(0, (blocks, len(COCO_NAMES), -1))
     return grouped[:, list(columns)].flatten(0, 2)
-
-
-def _anchors(value: Tensor) -> int:
-    return len(value) // len(COCO_NAMES)
 
 
 def load_matching(model: nn.Module, state: dict[str, Tensor], *, source: str) -> list[str]:
@@ -81,21 +85,25 @@ def load_matching(model: nn.Module, state: dict[str, Tensor], *, source: str) ->
     Raises:
         UserError: other parameters are missing, unexpected or of another shape.
     """
-    expected = {key: value for key, value in model.state_dict().items() if not is_loss_state(key)}
+    expected = model.state_dict()
     given = {key: value for key, value in state.items() if not is_loss_state(key)}
-    fitting = {
-        key: value for key, value in given.items() if key in expected and value.shape == expected[key].shape
+    wrong_shape = {
+        key for key, value in given.items() if key in expected and value.shape != expected[key].shape
     }
-    fresh = [key for key in expected if key not in fitting]
-    wrong = [key for key in {*fresh, *(given.keys() - expected.keys())} if not is_class_sized(key)]
-    wrong = [key for key in wrong if not key.endswith("num_batches_tracked")]
+    fitting = {key: value for key, value in given.items() if key not in wrong_shape}
+    # torchvision's modules rename what its oldest files call otherwise, so only loading tells what is missing.
+    try:
+        missing, unexpected = model.load_state_dict(fitting, strict=False)
+    except RuntimeError as error:
+        missing, unexpected = [], re.findall(r"size mismatch for (\S+):", str(error))
+    fresh = [key for key in missing if not is_loss_state(key)]
+    wrong = {key for key in {*fresh, *unexpected, *wrong_shape} if not is_class_sized(key)}
+    wrong = {key for key in wrong if not key.endswith("num_batches_tracked")}
     if wrong:
         raise UserError(
             f"{source} does not fit this model: {len(wrong)} parameters are missing, unexpected or of another "
             f"shape, such as {', '.join(sorted(wrong)[:3])}; choose the model and backbone it was trained with"
         )
-    with torch.no_grad():
-        model.load_state_dict(fitting, strict=False)
     return [key for key in fresh if is_class_sized(key)]
 
 

@@ -1,0 +1,34 @@
+"""``detloss list`` tells what there is, out of the files themselves."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+CONF = Path(__file__).parents[2] / "conf"
+
+
+def test_list_names_the_groups_and_options_that_have_files(run_verbs: Callable) -> None:
+    (result,), modules = run_verbs("list")
+    listed = {line.split()[0]: line.split()[1:] for line in result.out.splitlines()}
+    folders = [path for path in CONF.iterdir() if path.is_dir() and list(path.glob("*.yaml"))]
+    assert listed == {path.name: sorted(file.stem for file in path.glob("*.yaml")) for path in folders}
+    assert not {"torch", "hydra"} & modules
+
+
+def test_list_loss_shows_the_heads_a_loss_fits_and_its_source(run_verbs: Callable) -> None:
+    (result,), _ = run_verbs("list loss")
+    lines = {line.split()[0]: line for line in result.out.splitlines()}
+    assert "two-stage" in lines["ce"] and "one-stage" not in lines["ce"]
+    assert "two-stage + one-stage" in lines["ecm"] and "ECCV 2022" in lines["ecm"]
+
+
+def test_list_takes_the_description_below_a_package_directive(run_verbs: Callable) -> None:
+    assert "LVIS v1 (Gupta et al., CVPR 2019)" in run_verbs("list dataset").results[0].out
+
+
+@pytest.mark.parametrize("path", sorted(CONF.glob("*/*.yaml")), ids=lambda path: f"{path.parent.name}-{path.stem}")
+def test_each_config_file_says_what_it_is_and_then_shows_its_command(path: Path) -> None:
+    lines = [line for line in path.read_text().splitlines() if line != "# @package _global_"]
+    assert lines[0].startswith("# ") and lines[0].endswith(".")
+    assert lines[1].startswith("# detloss ")

@@ -1,0 +1,243 @@
+"""Runs, small ones: what they compute must not depend on interruptions, accumulation or the number of ranks."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from hydra import compose, initialize_config_module
+from omegaconf import DictConfig
+
+from detloss import checkpoint
+from detloss.errors import TrainingFailed, UserError
+from detloss.launch import launch
+
+# Everything small, every proposal taken, no statistics of the batch in the norm.
+SMALL = (
+    "dataset=coco",
+    "backbone=tiny",
+    "backbone.norm=group",
+    "backbone.channels=32",
+    "schedule=quick",
+    "schedule.batch_size=4",
+    "schedule.lr=0.002",
+    "schedule.warmup_steps=0",
+    "dataset.scales=null",
+    "dataset.eval_scale=64",
+    "trainer.workers=0",
+    "trainer.log_every=1",
+    "trainer.device=cpu",
+    "logger=jsonl",
+)
+ALL_PROPOSALS = (
+    "model.detector.rpn_batch_per_image=100000",
+    "model.detector.rpn_positive_fraction=1.0",
+    "model.detector.box_batch_per_image=100000",
+    "model.detector.box_positive_fraction=1.0",
+)
+
+
+@pytest.fixture
+def data(tiny_coco: Callable[..., tuple[Path, Path]]) -> tuple[str, ...]:
+    """Words that name a data set of eight images."""
+    annotations, images = tiny_coco(8)
+    return tuple(
+        f"dataset.{part}.{kind}={path}"
+        for part in ("train", "val")
+        for kind, path in (("annotations", annotations), ("images", images))
+    )
+
+
+@pytest.fixture(scope="module", autouse=True)
+def hydra() -> Iterator[None]:
+    with initialize_config_module("detloss.conf", version_base="1.3"):
+        yield
+
+
+def config(*words: str) -> DictConfig:
+    return compose("train", overrides=list(words))
+
+
+def run(folder: Path, *words: str) -> dict[str, dict[str, float | None]]:
+    folder.mkdir(exist_ok=True)
+    return launch(config(*words), folder)
+
+
+def losses(folder: Path) -> list[dict[str, float]]:
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return [
+        {key: line[key] for key in line if "loss" in key or "state" in key} for line in lines if "loss" in line
+    ]
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    return dict(checkpoint.load(folder / "last.ckpt").model)
+
+
+@pytest.mark.parametrize("words", [("model=maskrcnn", "loss=ecm"), ("model=fcos", "loss=ecm")])
+def test_a_run_resumed_in_the_middle_of_an_epoch_equals_one_that_never_stopped_bit_by_bit(
+    tmp_path: Path, data: tuple[str, ...], words: tuple[str, ...]
+) -> None:
+    words = (*SMALL, *data, *words, "schedule.decay=step")
+    run(tmp_path / "whole", *words, "schedule.steps=3")
+    run(tmp_path / "parts", *words, "schedule.steps=1")  # half of an epoch of eight images
+    run(tmp_path / "parts", *words, "schedule.steps=3")
+    whole, parts = weights(tmp_path / "whole"), weights(tmp_path / "parts")
+    assert whole.keys() == parts.keys()
+    assert all(torch.equal(whole[name], parts[name]) for name in whole)
+    assert losses(tmp_path / "whole") == losses(tmp_path / "parts")
+
+
+def test_accumulating_two_micro_batches_equals_one_batch(tmp_path: Path, data: tuple[str, ...]) -> None:
+    # Every image has its own weight in RetinaNet's loss, so that micro batches add up.
+    words = (*SMALL, *data, "model=retinanet", "schedule.steps=2")
+    run(tmp_path / "one", *words)
+    run(tmp_path / "two", *words, "trainer.accumulate=2")
+    for one, two in zip(losses(tmp_path / "one"), losses(tmp_path / "two"), strict=True):
+        assert one == pytest.approx(two, abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [("model=maskrcnn", "loss=ecm", *ALL_PROPOSALS), ("model=fcos", "loss=focal")],
+)
+def test_two_ranks_equal_one_with_the_same_global_batch(
+    tmp_path: Path, data: tuple[str, ...], words: tuple[str, ...]
+) -> None:
+    words = (*SMALL, *data, *words, "schedule.steps=3")
+    run(tmp_path / "one", *words)
+    run(tmp_path / "two", *words, "trainer.devices=2")
+    one, two = losses(tmp_path / "one"), losses(tmp_path / "two")
+    assert len(one) == len(two) == 3
+    for first, second in zip(one, two, strict=True):
+        ratios = [values.pop("state/background_ratio", None) for values in (first, second)]
+        assert ratios[0] == ratios[1]
+        assert first == pytest.approx(second, abs=1e-5)
+
+
+def test_the_rate_of_the_last_log_line_is_the_schedules(tmp_path: Path, data: tuple[str, ...]) -> None:
+    run(tmp_path / "run", *SMALL, *data, "model=fasterrcnn", "schedule.steps=4", "schedule.batch_size=2")
+    lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    # Half a cosine, three quarters through: (1 + cos(3 pi / 4)) / 2 = 0.146447; a quarter of the batch of 8.
+    assert [line["lr"] for line in lines if "lr" in line][3] == pytest.approx(0.002 / 4 * 0.146447, rel=1e-5)
+
+
+def test_a_loss_that_is_not_finite_ends_the_run_and_keeps_the_batch(tmp_path: Path, data: tuple[str, ...]) -> None:
+    with pytest.raises(TrainingFailed, match=r"step \d+.*not finite"):
+        run(tmp_path / "run", *SMALL, *data, "model=retinanet", "schedule.steps=9", "schedule.lr=1e9",
+            "schedule.clip_norm=null")  # fmt: skip
+    kept = list((tmp_path / "run").glob("nonfinite_batch*"))
+    assert not kept or torch.load(kept[0], weights_only=True)["images"]
+
+
+def test_early_stop_and_best_checkpoint_follow_the_evaluations(tmp_path: Path, data: tuple[str, ...]) -> None:
+    run(tmp_path / "run", *SMALL, *data, "model=fasterrcnn", "schedule.steps=9", "schedule.lr=0",
+        "trainer.evaluate_every=1", "trainer.patience=2")  # fmt: skip
+    # A rate of 0 cannot improve on the first evaluation: it is the best, and two more exhaust the patience.
+    assert checkpoint.load(tmp_path / "run" / "best.ckpt").progress.step == 1
+    steps = [json.loads(line)["step"] for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert max(steps) == 3
+
+
+def test_init_takes_all_but_the_class_sized_layers_of_a_run_on_other_classes(
+    tmp_path: Path,
+    data: tuple[str, ...],
+    tiny_coco: Callable[..., tuple[Path, Path]],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    run(tmp_path / "first", *SMALL, *data, "model=fasterrcnn", "schedule.steps=1")
+    annotations, images = tiny_coco(4, folder="other")
+    content = json.loads(annotations.read_text())
+    content["categories"].append({"id": 99, "name": "another"})
+    annotations.write_text(json.dumps(content))
+    other = [f"dataset.{part}.{kind}={path}" for part in ("train", "val")
+             for kind, path in (("annotations", annotations), ("images", images))]  # fmt: skip
+    run(tmp_path / "second", *SMALL, *other, "model=fasterrcnn", "schedule.steps=1", "schedule.lr=0",
+        f"init={tmp_path / 'first'}")  # fmt: skip
+    assert "roi_heads.box_predictor.cls_score.weight" in capsys.readouterr().out
+    first, second = weights(tmp_path / "first"), weights(tmp_path / "second")
+    same = {
+        name
+        for name in first
+        if first[name].shape == second[name].shape and torch.equal(first[name], second[name])
+    }
+    assert {name.split(".")[2] for name in first.keys() - same} == {"cls_score", "bbox_pred"}
+
+
+def test_a_checkpoint_of_another_model_is_refused_by_the_names_of_its_keys(
+    tmp_path: Path, data: tuple[str, ...]
+) -> None:
+    run(tmp_path / "run", *SMALL, *data, "model=fasterrcnn", "schedule.steps=1")
+    with pytest.raises(UserError, match=r"does not fit this model.*such as \w+"):
+        run(tmp_path / "run", *SMALL, *data, "model=retinanet", "schedule.steps=1")
+
+
+def test_batches_that_cannot_be_shared_evenly_are_refused(tmp_path: Path, data: tuple[str, ...]) -> None:
+    with pytest.raises(UserError, match="split evenly"):
+        run(tmp_path / "run", *SMALL, *data, "model=fasterrcnn", "schedule.steps=1", "trainer.accumulate=3")
+
+
+def start(folder: Path, *words: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "detloss", "train", *words, f"output_dir={folder}"]
+    return subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+
+
+def wait_for(condition: Callable[[], bool], process: subprocess.Popen[str]) -> None:
+    deadline = time.monotonic() + 120
+    while not condition():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_a_killed_worker_ends_the_run_in_one_line_and_its_checkpoint_resumes(
+    tmp_path: Path, data: tuple[str, ...]
+) -> None:
+    folder = tmp_path / "run"
+    words = (*SMALL, *data, "model=retinanet", "trainer.checkpoint_every=1", "trainer.devices=2")
+    process = start(folder, *words, "schedule.steps=500")
+    wait_for((folder / "last.ckpt").exists, process)
+    os.kill(descendants(process.pid, "spawn_main")[-1], signal.SIGKILL)
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 1, errors
+    complaints = [line for line in errors.splitlines() if line.startswith("error:")]
+    assert len(complaints) == 1 and "SIGKILL" in complaints[0]
+    assert "Traceback" not in errors
+    step = checkpoint.load(folder / "last.ckpt").progress.step
+    run(folder, *words, f"schedule.steps={step + 1}", "trainer.devices=1")
+    assert checkpoint.load(folder / "last.ckpt").progress.step == step + 1
+
+
+@pytest.mark.parametrize("devices", [1, 2])
+def test_ctrl_c_saves_and_leaves_with_130(tmp_path: Path, data: tuple[str, ...], devices: int) -> None:
+    folder = tmp_path / "run"
+    process = start(folder, *SMALL, *data, "model=retinanet", "schedule.steps=500", f"trainer.devices={devices}")
+    lines = folder / "metrics.jsonl"
+    wait_for(lambda: lines.exists() and lines.read_text().count("\n") > 1, process)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 130, errors
+    assert checkpoint.load(folder / "last.ckpt").progress.step >= 2
+
+
+def descendants(parent: int, word: str) -> list[int]:
+    """Return the processes below ``parent`` whose command line holds ``word``, oldest first."""
+    found: list[int] = []
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit():
+            continue
+        try:
+            status = (entry / "stat").read_text().rpartition(")")[2].split()
+            command = (entry / "cmdline").read_text()
+        except OSError:
+            continue
+        if int(status[1]) == parent:
+            found += [int(entry.name)] if word in command else []
+            found += descendants(int(entry.name), word)
+    return sorted(found)
