@@ -98,7 +98,7 @@ def _overrides_and_flags(words: list[str], program: str) -> tuple[list[str], lis
 
 
 def _with_quoted_path(word: str) -> str:
-    """Return ``word``, its value quoted for Hydra when it is an existing path; run folders hold ``,`` and ``=``."""
+    """Return ``word``, its value quoted for Hydra when it is an existing path, as run folders hold , and =."""
     key, _, value = word.partition("=")
     special = re.search(r"[^\w./+-]", value) and not value.startswith(("'", '"'))
     return f"{key}={_quoted(value)}" if special and Path(value).exists() else word

@@ -12,7 +12,7 @@ from .verb import split_words
 Words = Annotated[
     list[str] | None,
     typer.Argument(
-        metavar="run=FOLDER images=PATH [annotations=FILE] [output=FOLDER] [score=0.3] [limit=N] [checkpoint=FILE]",
+        metavar="run=FOLDER images=PATH [annotations=FILE] [output=FOLDER] [score=0.3] [limit=N] [checkpoint=F]",
         help="The run, an image or a folder of images, and what to do with the detections.",
         show_default=False,
     ),

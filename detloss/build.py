@@ -50,9 +50,7 @@ def dataset_files(cfg: DictConfig) -> DatasetFiles:
         from detloss.data.shapes import shapes_dataset
 
         paths = shapes_dataset(Path(dataset.root) if dataset.root else None, **dataset.generator)
-        return DatasetFiles(
-            paths.train_annotations, paths.train_images, paths.val_annotations, paths.val_images
-        )
+        return DatasetFiles(paths.train_annotations, paths.train_images, paths.val_annotations, paths.val_images)
     train = _split_files(dataset, "train")
     if dataset.split is not None:
         from detloss.data.split import split_annotations
@@ -153,21 +151,10 @@ def detection_loss(cfg: DictConfig, stats: ClassStats) -> DetectionLoss:
     """Return a new loss for one classification head."""
     from detloss.losses import ClassPlusBox, DetectionLoss
 
-    check_loss_fits(cfg)
     loss = instantiate(cfg.loss[cfg.model.stage], stats, option=f"loss.{cfg.model.stage}")
     if isinstance(loss, DetectionLoss):
         return loss
     return ClassPlusBox(loss, instantiate(cfg.model.box_loss, option="model.box_loss"))  # type: ignore[arg-type]
-
-
-def check_loss_fits(cfg: DictConfig) -> None:
-    """Refuse a loss that has no form for the model's heads."""
-    if cfg.model.stage not in cfg.loss:
-        kind = str(cfg.model.stage).replace("_", "-")
-        raise UserError(
-            f"loss={cfg.loss.name} does not fit model={cfg.model.name}, which has {kind} heads; "
-            "see `detloss list loss` for what fits"
-        )
 
 
 def detector(cfg: DictConfig, stats: ClassStats, *, load: bool = True) -> nn.Module:
@@ -222,9 +209,7 @@ def optimizer(cfg: DictConfig, model: nn.Module) -> Optimizer:
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     rate = schedule.lr * schedule.batch_size / schedule.reference_batch
     if schedule.optimizer == "sgd":
-        return torch.optim.SGD(
-            parameters, rate, momentum=schedule.momentum, weight_decay=schedule.weight_decay
-        )
+        return torch.optim.SGD(parameters, rate, momentum=schedule.momentum, weight_decay=schedule.weight_decay)
     if schedule.optimizer == "adamw":
         return torch.optim.AdamW(parameters, rate, weight_decay=schedule.weight_decay)
     options = ("sgd", "adamw")
@@ -254,9 +239,7 @@ def total_steps(cfg: DictConfig, plan: BatchPlan) -> int:
     """Return the optimizer steps of the run, given or counted from its epochs."""
     steps, epochs = cfg.schedule.steps, cfg.schedule.epochs
     if (steps is None) == (epochs is None):
-        raise UserError(
-            f"give either schedule.steps or schedule.epochs, not steps={steps} and epochs={epochs}"
-        )
+        raise UserError(f"give either schedule.steps or schedule.epochs, not steps={steps} and epochs={epochs}")
     if steps is not None:
         return int(steps)
     return sum(plan.steps_per_epoch(epoch) for epoch in range(epochs))
@@ -285,9 +268,7 @@ def describe_data(dataset: CocoDataset, validation: CocoDataset, folder: Path) -
         f"({empty} without any), {dataset.dropped_boxes} degenerate boxes dropped; "
         f"{len(validation)} validation images"
     )
-    prints = {
-        part.annotations_path.name: _fingerprint(part.annotations_path) for part in (dataset, validation)
-    }
+    prints = {part.annotations_path.name: _fingerprint(part.annotations_path) for part in (dataset, validation)}
     content = {"fingerprints": prints, **stats.to_json()}
     (folder / "stats.json").write_text(json.dumps(content) + "\n", encoding="utf-8")
 

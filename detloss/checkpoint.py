@@ -100,9 +100,7 @@ def load(path: Path) -> Checkpoint:
             random_states=tuple(content["random_states"]),
         )
     except (KeyError, TypeError, ValueError) as error:
-        raise UserError(
-            f"checkpoint {path}: not written by detloss ({error!r} is missing or wrong)"
-        ) from error
+        raise UserError(f"checkpoint {path}: not written by detloss ({error!r} is missing or wrong)") from error
 
 
 def resume(

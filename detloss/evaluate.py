@@ -68,9 +68,7 @@ def score(cfg: DictConfig, annotations: Path, predictions: Path, stats: ClassSta
     """Score a predictions file with the evaluator of ``cfg``; groups are by the training set's images."""
     name = cfg.evaluator.name
     if name not in EVALUATORS:
-        raise UserError(
-            f"evaluator={name}: expected one of {', '.join(EVALUATORS)}{nearest(name, EVALUATORS)}"
-        )
+        raise UserError(f"evaluator={name}: expected one of {', '.join(EVALUATORS)}{nearest(name, EVALUATORS)}")
     groups = frequency_groups(stats.images, build.group_thresholds(cfg))
     return EVALUATORS[name](
         annotations,

@@ -13,6 +13,7 @@ from torch.distributed.elastic.multiprocessing.api import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, record
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
+from detloss import build
 from detloss.errors import TrainingFailed, UserError
 from detloss.train import Metrics, train
 
@@ -28,7 +29,7 @@ def launch(cfg: DictConfig, folder: Path, *, sweep: str | None = None) -> Metric
         TrainingFailed: the loss is not finite, or a worker died.
         KeyboardInterrupt: the run was stopped, and saved before it left.
     """
-    device = _device(str(cfg.trainer.device))
+    device = device_name(str(cfg.trainer.device))
     if _started_by_srun():
         _take_over_from_srun()
     if "RANK" in os.environ:
@@ -38,7 +39,8 @@ def launch(cfg: DictConfig, folder: Path, *, sweep: str | None = None) -> Metric
     return _train_by_workers(cfg, folder, sweep, device)
 
 
-def _device(choice: str) -> str:
+def device_name(choice: str) -> str:
+    """Return cpu or cuda, which ``trainer.device`` names or leaves to what there is."""
     if choice not in ("auto", "cpu", "cuda"):
         raise UserError(f"trainer.device={choice}: expected auto, cpu or cuda")
     if choice == "cuda" and not torch.cuda.is_available():
@@ -71,6 +73,7 @@ def _train_in_group(cfg: DictConfig, folder: Path, sweep: str | None, device: st
 
 def _train_by_workers(cfg: DictConfig, folder: Path, sweep: str | None, device: str) -> Metrics:
     """Start ``trainer.devices`` workers on this node and wait for them."""
+    build.dataset_files(cfg)  # generated data is made once, not by every rank
     # Otherwise a restarted attempt reads the addresses of the old one.
     os.environ.setdefault("TORCH_DISABLE_SHARE_RDZV_TCP_STORE", "1")
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, torch.get_num_threads() // cfg.trainer.devices)))
@@ -138,9 +141,7 @@ def _explain(error: ChildFailedError) -> Exception:
 
 def _started_by_srun() -> bool:
     return (
-        "RANK" not in os.environ
-        and int(os.environ.get("SLURM_NTASKS", "1")) > 1
-        and "SLURM_PROCID" in os.environ
+        "RANK" not in os.environ and int(os.environ.get("SLURM_NTASKS", "1")) > 1 and "SLURM_PROCID" in os.environ
     )
 
 

@@ -133,6 +133,4 @@ class _Columns:
 
 def _mean_row(group: str, rows: Sequence[ClassRow]) -> ClassRow:
     means = np.mean([astuple(row)[5:] for row in rows], axis=0).tolist()
-    return ClassRow(
-        "group", None, {"r": "rare", "c": "common", "f": "frequent"}[group], group, len(rows), *means
-    )
+    return ClassRow("group", None, {"r": "rare", "c": "common", "f": "frequent"}[group], group, len(rows), *means)

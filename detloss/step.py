@@ -63,8 +63,7 @@ class Step:
     def _backward(self, batch: TrainingBatch, number: int) -> dict[str, Tensor]:
         images = [image.to(self.device, non_blocking=True) for image in batch[0]]
         targets = [
-            {key: value.to(self.device, non_blocking=True) for key, value in target.items()}
-            for target in batch[1]
+            {key: value.to(self.device, non_blocking=True) for key, value in target.items()} for target in batch[1]
         ]
         with torch.autocast(self.device.type, self.precision, enabled=self.precision is not torch.float32):
             terms: dict[str, Tensor] = self.model(images, targets)
@@ -120,9 +119,7 @@ class Window:
     def means(self) -> dict[str, float]:
         """Return mean losses over steps and ranks and mean seconds of this rank; empties the window."""
         names = list(self.reports[0].terms)
-        stacked = torch.stack(
-            [torch.stack([report.terms[name] for name in names]) for report in self.reports]
-        )
+        stacked = torch.stack([torch.stack([report.terms[name] for name in names]) for report in self.reports])
         losses = distributed.mean_over_ranks(stacked.mean(dim=0)).tolist()
         count = len(self.reports)
         values = dict(zip(names, losses, strict=True))

@@ -32,9 +32,7 @@ def train(cfg: DictConfig, folder: Path, *, device: torch.device, sweep: str | N
     # Data
     files = build.dataset_files(cfg)
     dataset, validation = build.training_set(cfg, files), build.validation_set(cfg, files)
-    plan = BatchPlan(
-        build.sampler(cfg, dataset), dataset.sizes, batch_size=schedule.batch_size, seed=cfg.seed
-    )
+    plan = BatchPlan(build.sampler(cfg, dataset), dataset.sizes, batch_size=schedule.batch_size, seed=cfg.seed)
     total = build.total_steps(cfg, plan)
 
     # Model; every rank starts from the same weights and then draws its own proposals
@@ -108,18 +106,12 @@ def train(cfg: DictConfig, folder: Path, *, device: torch.device, sweep: str | N
             if progress.step % trainer.log_every == 0 or progress.step == total:
                 values = window.means()
                 epoch = plan.epoch_of_step(progress.step - 1)[0]
-                loggers.log(
-                    progress.step, {"epoch": epoch, "lr": rate, **values, **build.loss_state(detector)}
-                )
+                loggers.log(progress.step, {"epoch": epoch, "lr": rate, **values, **build.loss_state(detector)})
                 display.note(progress.step, values)
             if distributed.any_rank(stop.made, device):
                 save("last.ckpt")
                 raise KeyboardInterrupt
-            if (
-                trainer.evaluate_every
-                and progress.step % trainer.evaluate_every == 0
-                and progress.step < total
-            ):
+            if trainer.evaluate_every and progress.step % trainer.evaluate_every == 0 and progress.step < total:
                 evaluate()
             if progress.step % trainer.checkpoint_every == 0 or progress.step == total:
                 save("last.ckpt")

@@ -72,9 +72,7 @@ def draw_object(
     """
     left, top = int(centre[0] - radius) - 1, int(centre[1] - radius) - 1
     side = int(np.ceil(2 * radius)) + 3
-    angle = np.deg2rad(
-        rng.uniform(-MOST_TURN, MOST_TURN) - 90
-    )  # the first axis of the outlines points upwards
+    angle = np.deg2rad(rng.uniform(-MOST_TURN, MOST_TURN) - 90)  # the first axis of the outlines points upwards
     turn = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
     inside, border = _rasterise(shape, turn * radius, np.subtract(centre, (left, top)), side)
 
@@ -136,9 +134,7 @@ def _draw_clutter(picture: Image.Image, rng: np.random.Generator) -> None:
             brush.arc(box, start, start + rng.uniform(40, 200), fill=tone, width=thickness)
 
 
-def _rasterise(
-    shape: str, placement: np.ndarray, centre: np.ndarray, side: int
-) -> tuple[np.ndarray, np.ndarray]:
+def _rasterise(shape: str, placement: np.ndarray, centre: np.ndarray, side: int) -> tuple[np.ndarray, np.ndarray]:
     """Return which sub-pixels of a patch are inside the shape, and which of those on its dark border."""
     extent = side * SUPERSAMPLE
     inside, border = Image.new("L", (extent, extent)), Image.new("L", (extent, extent))

@@ -16,9 +16,7 @@ class ShapeClass:
     @property
     def name(self) -> str:
         """Return for example ``"striped blue disc"``."""
-        words = (
-            (self.colour, self.shape) if self.texture == "plain" else (self.texture, self.colour, self.shape)
-        )
+        words = (self.colour, self.shape) if self.texture == "plain" else (self.texture, self.colour, self.shape)
         return " ".join(words)
 
 

@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import os
 import shutil
 import sys
 import uuid
@@ -12,12 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import platformdirs
 from PIL import Image
 from pycocotools import mask as run_length
 from rich.console import Console
 from rich.progress import Progress
 
+from detloss.data.cache import cache_folder
 from detloss.data.scenes import MEAN_OBJECTS, compose, deal_classes
 from detloss.data.shape_classes import CLASSES
 from detloss.errors import UserError
@@ -69,7 +68,7 @@ def shapes_dataset(
     for name, images in (("train_images", train_images), ("val_images", val_images)):
         if images < 16:
             raise UserError(f"shapes: {name}={images} has no room for {len(CLASSES)} classes; use 16 or more")
-    parent = root if root is not None else _cache_directory()
+    parent = root if root is not None else cache_folder()
     folder = parent / f"shapes-v{GENERATOR_VERSION}-seed{seed}-train{train_images}-val{val_images}-size{size}"
     paths = _paths(folder)
     if not _complete(paths, train_images, val_images):
@@ -96,9 +95,7 @@ def _generate(
 ) -> None:
     """Write both splits."""
     total = train_images + val_images
-    with Progress(
-        console=Console(stderr=True), disable=progress is not None or not sys.stderr.isatty()
-    ) as bar:
+    with Progress(console=Console(stderr=True), disable=progress is not None or not sys.stderr.isatty()) as bar:
         task = bar.add_task("generating the shapes data set", total=total)
 
         def report(done: int) -> None:
@@ -208,13 +205,6 @@ def _write_json(path: Path, split: _Split, categories: list[dict[str, object]], 
         "categories": categories,
     }
     path.write_text(json.dumps(content, separators=(",", ":")), encoding="utf-8")
-
-
-def _cache_directory() -> Path:
-    named = os.environ.get("DETLOSS_CACHE")
-    return (
-        Path(named).expanduser() if named else Path(platformdirs.user_cache_dir("detloss", appauthor=False))
-    )
 
 
 def _paths(folder: Path) -> ShapesPaths:

@@ -40,9 +40,7 @@ class RetinaNetHead(retinanet.RetinaNetHead):
         per_image = 1 / (len(targets) * (matches >= 0).sum(dim=1).clamp(min=1))
         weights = torch.where(matches == Matcher.BETWEEN_THRESHOLDS, 0.0, per_image[:, None])
         deltas = head_outputs["bbox_regression"].flatten(0, 1)
-        samples = dense_samples(
-            head_outputs["cls_logits"], deltas, weights, matches, targets, self.loss.coder
-        )
+        samples = dense_samples(head_outputs["cls_logits"], deltas, weights, matches, targets, self.loss.coder)
         foreground_anchors = torch.cat(anchors)[samples.foreground]
         coder = self.regression_head.box_coder
         samples.boxes = coder.decode_single(samples.deltas, foreground_anchors)
@@ -71,9 +69,7 @@ class FCOSHead(fcos.FCOSHead):
         count = count_per_rank(int((matches >= 0).sum()), matches.device)
         deltas = head_outputs["bbox_regression"].flatten(0, 1)
         weights = (1 / count).expand(matches.shape)
-        samples = dense_samples(
-            head_outputs["cls_logits"], deltas, weights, matches, targets, self.loss.coder
-        )
+        samples = dense_samples(head_outputs["cls_logits"], deltas, weights, matches, targets, self.loss.coder)
         locations = torch.cat(anchors)[samples.foreground]
         samples.boxes = self.box_coder.decode(samples.deltas, locations)
         samples.target_deltas = self.box_coder.encode(locations, samples.target_boxes)

@@ -87,9 +87,7 @@ def load_matching(model: nn.Module, state: dict[str, Tensor], *, source: str) ->
     """
     expected = model.state_dict()
     given = {key: value for key, value in state.items() if not is_loss_state(key)}
-    wrong_shape = {
-        key for key, value in given.items() if key in expected and value.shape != expected[key].shape
-    }
+    wrong_shape = {key for key, value in given.items() if key in expected and value.shape != expected[key].shape}
     fitting = {key: value for key, value in given.items() if key not in wrong_shape}
     # torchvision's modules rename what its oldest files call otherwise, so only loading tells what is missing.
     try:

@@ -53,9 +53,7 @@ class RCNN(GeneralizedRCNN):
     ) -> None:
         """Build the detector; sizes are in pixels, thresholds in 0..1, defaults torchvision's."""
         channels, classes = backbone.out_channels, loss.coder.num_classes
-        anchors = AnchorGenerator(
-            tuple((size,) for size in anchor_sizes), (ASPECT_RATIOS,) * len(anchor_sizes)
-        )
+        anchors = AnchorGenerator(tuple((size,) for size in anchor_sizes), (ASPECT_RATIOS,) * len(anchor_sizes))
         proposals = {"training": rpn_proposals_train, "testing": rpn_proposals_test}
         rpn = RPN(
             anchors,

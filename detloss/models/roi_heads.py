@@ -119,9 +119,7 @@ class RoIHeads(torchvision_roi_heads.RoIHeads):
         rows = torch.nonzero(all_labels > 0).squeeze(1)
         classes = all_labels[rows] - 1
         background = self.loss.coder.num_classes
-        objects_per_image = torch.tensor(
-            [0] + [len(target["boxes"]) for target in targets[:-1]], device=device
-        )
+        objects_per_image = torch.tensor([0] + [len(target["boxes"]) for target in targets[:-1]], device=device)
         object_index = torch.cat(matches)[rows] + objects_per_image.cumsum(0)[image_index[rows]]
         row_deltas = deltas[rows, classes]
         return Samples(
@@ -147,9 +145,7 @@ class RoIHeads(torchvision_roi_heads.RoIHeads):
         targets: list[dict[str, Tensor]],
     ) -> Tensor:
         """Return binary cross entropy of the foreground's masks (Mask R-CNN, ICCV 2017, section 3)."""
-        logits = self.mask_predictor(
-            self.mask_head(self.mask_roi_pool(features, boxes, image_shapes))
-        ).float()
+        logits = self.mask_predictor(self.mask_head(self.mask_roi_pool(features, boxes, image_shapes))).float()
         # torchvision indexes the mask channels by label; ours have no background channel.
         classes = [target["labels"] - 1 for target in targets]
         masks = [target["masks"] for target in targets]
@@ -170,9 +166,7 @@ class RoIHeads(torchvision_roi_heads.RoIHeads):
         ]
         if self.has_mask():
             kept = [detection["boxes"] for detection in detections]
-            logits = self.mask_predictor(
-                self.mask_head(self.mask_roi_pool(features, kept, image_shapes))
-            ).float()
+            logits = self.mask_predictor(self.mask_head(self.mask_roi_pool(features, kept, image_shapes))).float()
             classes = [detection["labels"] - 1 for detection in detections]
             masks = torchvision_roi_heads.maskrcnn_inference(logits, classes)
             for detection, image_masks in zip(detections, masks, strict=True):

@@ -65,8 +65,7 @@ def test_the_same_command_again_says_how_to_go_on(train: Callable, tmp_path: Pat
 def test_a_run_folder_as_detloss_names_it_needs_no_quotes(train: Callable, tmp_path: Path) -> None:
     train("seed=7", "loss=bce")
     folder = "outputs/shapes-maskrcnn-bce,seed=7"
-    code, out, _ = train("seed=8", f"init={folder}")
-    assert code == 0
+    assert train("seed=8", f"init={folder}")[0] == 0
     saved = next((tmp_path / "outputs").glob("shapes-maskrcnn-ce*/config.yaml"))
     assert yaml.safe_load(saved.read_text())["init"] == folder
 

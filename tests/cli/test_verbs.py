@@ -13,7 +13,8 @@ def record(*arguments, **options):
 
 sys.modules["detloss.evaluate"] = types.SimpleNamespace(evaluate_run=record)
 sys.modules["detloss.predict"] = types.SimpleNamespace(predict_images=record)
-sys.modules["detloss.bench_train"] = types.SimpleNamespace(bench_train=lambda cfg, **own: record(cfg.loss.name, **own))
+bench = lambda cfg, **options: record(cfg.loss.name, **options)
+sys.modules["detloss.bench_train"] = types.SimpleNamespace(bench_train=bench)
 from detloss.cli.main import main
 main()
 """

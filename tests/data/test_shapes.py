@@ -90,9 +90,7 @@ def test_drawn_areas_are_those_of_plane_geometry(shape: str, area: float) -> Non
     radius = 25.0
     patch = draw_object(shape, "plain", "teal", (40.3, 37.8), radius, np.random.default_rng(3))
     assert patch.coverage.max() <= 1 + 1e-6
-    assert patch.coverage.sum() == pytest.approx(
-        area * radius**2, rel=0.04
-    )  # Pillow draws edges a bit generously
+    assert patch.coverage.sum() == pytest.approx(area * radius**2, rel=0.04)  # Pillow draws edges a bit generously
     rows, columns = patch.mask(80).nonzero()
     assert np.hypot(columns + 0.5 - 40.3, rows + 0.5 - 37.8).max() <= radius + 1
 
@@ -100,9 +98,7 @@ def test_drawn_areas_are_those_of_plane_geometry(shape: str, area: float) -> Non
 def test_the_files_are_exhaustively_annotated_lvis_json(tiny: ShapesPaths) -> None:
     for content, folder in _both(tiny):
         assert [row["id"] for row in content["images"]] == list(range(1, len(content["images"]) + 1))
-        assert [row["id"] for row in content["annotations"]] == list(
-            range(1, len(content["annotations"]) + 1)
-        )
+        assert [row["id"] for row in content["annotations"]] == list(range(1, len(content["annotations"]) + 1))
         assert [row["id"] for row in content["categories"]] == list(range(1, 25))
         assert len({row["name"] for row in content["categories"]}) == 24
         present: dict[int, set[int]] = {row["id"]: set() for row in content["images"]}
@@ -147,9 +143,7 @@ def test_the_default_training_set_is_long_tailed_and_the_validation_set_balanced
     assert max(instances.values()) <= 30
 
 
-@pytest.mark.parametrize(
-    ("total", "rare_images"), [(16, (1, 1)), (500, (2, 5)), (1000, (3, 10)), (3000, (9, 10))]
-)
+@pytest.mark.parametrize(("total", "rare_images"), [(16, (1, 1)), (500, (2, 5)), (1000, (3, 10)), (3000, (9, 10))])
 def test_another_size_of_the_training_set_keeps_every_class_and_the_rare_rare(
     total: int, rare_images: tuple[int, int]
 ) -> None:
@@ -194,9 +188,7 @@ def _generate_at(barrier: object, root: Path) -> None:
     shapes_dataset(root, **TINY)
 
 
-def test_two_processes_at_once_write_one_whole_set_of_the_same_bytes(
-    tiny: ShapesPaths, tmp_path: Path
-) -> None:
+def test_two_processes_at_once_write_one_whole_set_of_the_same_bytes(tiny: ShapesPaths, tmp_path: Path) -> None:
     context = multiprocessing.get_context("spawn")
     barrier = context.Barrier(2)
     processes = [context.Process(target=_generate_at, args=(barrier, tmp_path)) for _ in range(2)]
@@ -243,9 +235,7 @@ def test_an_interrupted_generation_leaves_nothing(tmp_path: Path) -> None:
 
 def test_the_cache_is_where_the_environment_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DETLOSS_CACHE", str(tmp_path / "cache"))
-    assert shapes_dataset(train_images=16, val_images=16, size=48).train_images.is_relative_to(
-        tmp_path / "cache"
-    )
+    assert shapes_dataset(train_images=16, val_images=16, size=48).train_images.is_relative_to(tmp_path / "cache")
 
 
 def test_unusable_numbers_and_folders_are_refused_in_one_line(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from detloss.losses import ECM, FocalECM
 from tests.reference.torchvision_detectors import (
-    CLASSIFIERS,
+    CLASS_LAYERS,
     MODELS,
     TERMS,
     class_stats,
@@ -60,15 +60,16 @@ def test_the_gradients_are_torchvisions(pair: Pair) -> None:
     for each in (detector, original):
         sum(losses(each, model).values()).backward()
     expected = dict(original.named_parameters())
-    shared = [name for name in expected if not any(part in name for part in CLASSIFIERS)]
+    shared = [name for name in expected if not any(part in name for part in CLASS_LAYERS)]
     gradients = {name: parameter.grad for name, parameter in detector.named_parameters()}
     assert set(shared) <= set(gradients)
     for name in shared:
-        torch.testing.assert_close(gradients[name], expected[name].grad, rtol=1e-3, atol=1e-5, msg=name)
+        difference = (gradients[name] - expected[name].grad).norm()
+        assert difference <= 1e-4 * expected[name].grad.norm(), name
 
 
 def test_the_detections_are_torchvisions(pair: Pair) -> None:
-    model, detector, original = pair
+    _, detector, original = pair
     images, _ = images_and_targets(CLASSES, masks=False)
     with torch.no_grad():
         found, expected = detector.eval()(images), original.eval()(images)

@@ -24,7 +24,7 @@ CHANNELS = 32
 WIDTH = 48
 ANCHOR_SIZES = (16, 32, 64)
 SIZES = {"min_size": 96, "max_size": 128}
-CLASSIFIERS = ("cls_score", "cls_logits", "bbox_pred", "mask_fcn_logits")
+CLASS_LAYERS = ("box_predictor.", "classification_head.cls_logits.", "mask_predictor.mask_fcn_logits.")
 
 TERMS = {
     "loss_classifier": ("loss_classifier", "classification"),
@@ -75,7 +75,7 @@ def ours(model: str, loss: DetectionLoss, *, classifier: str = "linear") -> nn.M
             rpn_proposals_test=40,
             rpn_batch_per_image=64,
             box_batch_per_image=32,
-            detections_per_image=30,
+            detections_per_image=70,
             **SIZES,
         )
     scatter_class_layers(detector)
@@ -86,10 +86,14 @@ def ours(model: str, loss: DetectionLoss, *, classifier: str = "linear") -> nn.M
 def scatter_class_layers(detector: nn.Module) -> None:
     """Draw weights at which classes, boxes and masks differ visibly, as trained ones do."""
     for name, parameter in detector.named_parameters():
-        if any(part in name for part in CLASSIFIERS) and name.endswith("weight"):
-            nn.init.normal_(parameter, std=0.02 if "cls_logits" in name else 0.2)
-        elif any(part in name for part in ("rpn.head", "bbox_reg.weight", "bbox_ctrness")) and parameter.ndim > 1:
+        if parameter.ndim < 2:
+            continue
+        if any(part in name for part in CLASS_LAYERS):
+            nn.init.normal_(parameter, std=0.2 if "mask_fcn" in name else 0.05)
+        elif any(part in name for part in ("rpn.head", "bbox_reg.", "bbox_ctrness.")):
             nn.init.normal_(parameter, std=0.03)
+        elif "head.classification_head.conv" in name or "head.regression_head.conv" in name:
+            nn.init.kaiming_normal_(parameter)  # torchvision's 0.01 lets signals of 32 channels die out
 
 
 def twin(model: str, detector: nn.Module, num_classes: int) -> nn.Module:
@@ -133,7 +137,7 @@ def _two_stage_twin(model: str, backbone: nn.Module, columns: int) -> nn.Module:
         "rpn_post_nms_top_n_test": 40,
         "rpn_batch_size_per_image": 64,
         "box_batch_size_per_image": 32,
-        "box_detections_per_img": 30,
+        "box_detections_per_img": 70,
         "_skip_resize": True,
         **SIZES,
     }
@@ -156,14 +160,14 @@ def to_torchvision(state: dict[str, Tensor], num_classes: int) -> dict[str, Tens
             continue
         if "cls_score" in key:  # the background moves from the end to the front
             value = torch.stack([value[num_classes], *value[:num_classes]])
-        elif "bbox_pred" in key:
+        elif "box_predictor.bbox_pred" in key:
             value = torch.cat([torch.full_like(value[:4], 7.0), value])
         elif "mask_fcn_logits" in key:
             value = torch.cat([torch.full_like(value[:1], 7.0), value])
-        elif "cls_logits" in key:
+        elif "classification_head.cls_logits" in key:
             rows = []
             for anchor in range(len(value) // num_classes):
-                rows.append(torch.full_like(value[0], 0.0 if key.endswith("weight") else -30.0))
+                rows.append(torch.full_like(value[0], 0.0 if key.endswith("weight") else -12.0))
                 rows += list(value[anchor * num_classes : (anchor + 1) * num_classes])
             value = torch.stack(rows)
         converted[key] = value
