@@ -31,6 +31,7 @@ def compose(words: list[str]) -> DictConfig:
     words = [_with_quoted_path(word) for word in words]
     with _one_line_errors(words):
         cfg = _composed(words)
+    settle_length(cfg, words)
     check_loss_fits(cfg)
     return cfg
 
@@ -66,6 +67,14 @@ def resolved(cfg: DictConfig) -> dict[str, object]:
         container = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
     assert isinstance(container, dict)
     return {str(key): value for key, value in container.items()}
+
+
+def settle_length(cfg: DictConfig, words: list[str]) -> None:
+    """Let a length in steps replace a recipe's in epochs, and the other way round."""
+    named = {word.lstrip("+").partition("=")[0] for word in words}
+    for given, other in (("steps", "epochs"), ("epochs", "steps")):
+        if f"schedule.{given}" in named and f"schedule.{other}" not in named:
+            cfg.schedule[other] = None
 
 
 def check_loss_fits(cfg: DictConfig) -> None:

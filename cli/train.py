@@ -90,6 +90,7 @@ def _train_one(cfg: DictConfig, words: list[str], sweep: str | None) -> Outcome:
 def _in_its_folder(cfg: DictConfig, folder: Path, words: list[str], sweep: str | None) -> Metrics:
     from detloss import run_folder
 
+    compose.settle_length(cfg, words)
     compose.check_loss_fits(cfg)
     config = compose.resolved(cfg)
     if _follower():  # rank 0 alone touches the folder; the others only ask whether there is work

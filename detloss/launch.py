@@ -15,6 +15,7 @@ from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from detloss import build
 from detloss.errors import TrainingFailed, UserError
+from detloss.settings import check_settings
 from detloss.train import Metrics, train
 
 COLLECTIVE_TIMEOUT = timedelta(hours=2)
@@ -29,6 +30,7 @@ def launch(cfg: DictConfig, folder: Path, *, sweep: str | None = None) -> Metric
         TrainingFailed: the loss is not finite, or a worker died.
         KeyboardInterrupt: the run was stopped, and saved before it left.
     """
+    check_settings(cfg)
     device = device_name(str(cfg.trainer.device))
     if _started_by_srun():
         _take_over_from_srun()
@@ -41,8 +43,6 @@ def launch(cfg: DictConfig, folder: Path, *, sweep: str | None = None) -> Metric
 
 def device_name(choice: str) -> str:
     """Return cpu or cuda, which ``trainer.device`` names or leaves to what there is."""
-    if choice not in ("auto", "cpu", "cuda"):
-        raise UserError(f"trainer.device={choice}: expected auto, cpu or cuda")
     if choice == "cuda" and not torch.cuda.is_available():
         raise UserError("trainer.device=cuda: torch sees no GPU here; see `detloss doctor`")
     if choice == "auto":

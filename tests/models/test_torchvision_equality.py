@@ -65,7 +65,8 @@ def test_the_gradients_are_torchvisions(pair: Pair) -> None:
     assert set(shared) <= set(gradients)
     for name in shared:
         difference = (gradients[name] - expected[name].grad).norm()
-        assert difference <= 1e-4 * expected[name].grad.norm(), name
+        # A bias before group norm with one channel a group has a gradient of 0 but for rounding.
+        assert difference <= 1e-4 * expected[name].grad.norm() + 1e-6, name
 
 
 def test_the_detections_are_torchvisions(pair: Pair) -> None:

@@ -1,0 +1,79 @@
+"""Refuse settings of the wrong kind before a run begins."""
+
+from collections.abc import Callable
+
+from omegaconf import DictConfig, OmegaConf
+
+from detloss.errors import UserError, nearest
+
+Rule = tuple[str, Callable[[object], bool]]
+
+
+def _is_integer(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+COUNT: Rule = ("a whole number of at least 1", lambda value: _is_integer(value) and value >= 1)  # type: ignore[operator]
+COUNT_OR_ZERO: Rule = ("a whole number of at least 0", lambda value: _is_integer(value) and value >= 0)  # type: ignore[operator]
+COUNT_OR_NULL: Rule = (f"{COUNT[0]}, or null", lambda value: value is None or COUNT[1](value))
+NUMBER: Rule = ("a number of at least 0", lambda value: _is_number(value) and 0 <= value < float("inf"))  # type: ignore[operator]
+NUMBER_OR_NULL: Rule = (
+    "a number above 0, or null",
+    lambda value: value is None or (NUMBER[1](value) and value != 0),
+)
+SHARE: Rule = ("a number from 0 to 1", lambda value: NUMBER[1](value) and value <= 1)  # type: ignore[operator]
+
+RULES: dict[str, Rule] = {
+    "seed": COUNT_OR_ZERO,
+    "schedule.steps": COUNT_OR_NULL,
+    "schedule.epochs": COUNT_OR_NULL,
+    "schedule.batch_size": COUNT,
+    "schedule.reference_batch": COUNT,
+    "schedule.lr": NUMBER,
+    "schedule.momentum": SHARE,
+    "schedule.weight_decay": NUMBER,
+    "schedule.warmup_steps": COUNT_OR_ZERO,
+    "schedule.warmup_factor": SHARE,
+    "schedule.clip_norm": NUMBER_OR_NULL,
+    "trainer.devices": COUNT,
+    "trainer.nodes": COUNT,
+    "trainer.workers": COUNT_OR_ZERO,
+    "trainer.accumulate": COUNT,
+    "trainer.log_every": COUNT,
+    "trainer.checkpoint_every": COUNT,
+    "trainer.evaluate_every": COUNT_OR_NULL,
+    "trainer.patience": COUNT_OR_NULL,
+    "dataset.flip": SHARE,
+    "dataset.score_threshold": SHARE,
+    "dataset.detections": COUNT,
+}
+
+CHOICES: dict[str, tuple[str, ...]] = {
+    "schedule.optimizer": ("sgd", "adamw"),
+    "schedule.decay": ("step", "cosine"),
+    "trainer.device": ("auto", "cpu", "cuda"),
+    "trainer.precision": ("fp32", "bf16", "fp16"),
+    "dataset.classifier": ("linear", "cosine"),
+}
+
+
+def check_settings(cfg: DictConfig) -> None:
+    """Raise ``UserError`` for the first setting that is not what it must be."""
+    for key, options in CHOICES.items():
+        chosen = str(OmegaConf.select(cfg, key))
+        if chosen not in options:
+            raise UserError(f"{key}={chosen}: expected {' or '.join(options)}{nearest(chosen, options)}")
+    for key, (expected, holds) in RULES.items():
+        value = OmegaConf.select(cfg, key)
+        if not holds(value):
+            raise UserError(f"{key}={value}: expected {expected}")
+    if (cfg.schedule.steps is None) == (cfg.schedule.epochs is None):
+        given = f"steps={cfg.schedule.steps} and epochs={cfg.schedule.epochs}"
+        raise UserError(
+            f"schedule.{given}: give one of them and set the other to null, "
+            "as in schedule.epochs=2 schedule.steps=null"
+        )
