@@ -198,15 +198,15 @@ def _print(
         f"seconds, median of {len(ours)}",
         f"{statistics.median(ours):.4f}",
         f"{statistics.median(theirs):.4f}",
-        f"{statistics.median(ratios):.3f} (half in {low:.3f} to {high:.3f})",
+        f"{statistics.median(ratios):.3f}",
     )
     if device.type == "cuda":
         table.add_row("GB at most, above weights", *(f"{peak / 1e9:.2f}" for peak in peaks), "")
     kind = equivalent_loss(cfg.model.stage)
-    caption = f"torchvision's own detector and loop, loss {kind}"
-    if cfg.loss.name != kind:
-        caption += f"; loss={kind} compares like with like"
-    table.caption = caption
+    caption = (
+        f"Half of the ratios are between {low:.3f} and {high:.3f}. torchvision: its detector and loop, loss {kind}"
+    )
+    table.caption = caption + (f"; loss={kind} compares like with like." if cfg.loss.name != kind else ".")
     console = Console()
     console.print(table)
     total = sum(report.seconds for report in reports) / len(reports)

@@ -3,16 +3,18 @@
 import colorsys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 LEGIBLE_SIDE = 480
 """Pixels of the longest side up to which images are enlarged; below, names cover what they name."""
-OPACITY = 0.4
+OPACITY = 0.3
 GAP = 6
 
 Box = tuple[int, int, int, int]
+Color = tuple[int, int, int]
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,6 +26,13 @@ class Objects:
     classes: np.ndarray
     scores: np.ndarray | None = None
     masks: np.ndarray | None = None
+
+
+class Label(NamedTuple):
+    place: Box
+    text: str
+    start: tuple[float, float]
+    color: Color
 
 
 def draw_objects(image: np.ndarray, objects: Objects, names: Sequence[str]) -> Image.Image:
@@ -60,7 +69,7 @@ def side_by_side(pictures: Sequence[Image.Image], titles: Sequence[str]) -> Imag
     return row
 
 
-def class_color(index: int) -> tuple[int, int, int]:
+def class_color(index: int) -> Color:
     """Return the colour of class ``index``, the same in every picture.
 
     Hues are apart by the golden ratio, so that neighbouring classes differ; brightness alternates as well.
@@ -70,7 +79,7 @@ def class_color(index: int) -> tuple[int, int, int]:
     return round(255 * red), round(255 * green), round(255 * blue)
 
 
-def _fill(pixels: np.ndarray, mask: np.ndarray, factor: int, color: tuple[int, int, int]) -> None:
+def _fill(pixels: np.ndarray, mask: np.ndarray, factor: int, color: Color) -> None:
     """Blend the colour into the pixels of the mask, whose edge is drawn in full."""
     inside = mask.astype(bool).repeat(factor, axis=0).repeat(factor, axis=1)
     core = inside.copy()
@@ -91,7 +100,7 @@ def _write_names(
     factor: int,
 ) -> None:
     """Write names and scores, the first of ``order`` first: each where it covers no other, if it can."""
-    font, taken = _font(size), list[Box]()
+    font, labels = _font(size), list[Label]()
     for index in order:
         color = class_color(int(objects.classes[index]))
         text = names[int(objects.classes[index])]
@@ -99,24 +108,29 @@ def _write_names(
             text += f" {objects.scores[index]:.2f}"
         left, top, right, bottom = canvas.textbbox((0, 0), text, font=font)
         extent = (round(right - left) + 6, round(bottom - top) + 6)
+        taken = [label.place for label in labels]
         place = _free_place(_corners(objects.boxes[index] * factor, size), extent, size, taken)
-        taken.append(place)
-        canvas.rectangle(place, fill=color)
-        # Rec. 601 luma tells which of black and white is legible on a colour.
-        luma = 0.299 * color[0] + 0.587 * color[1] + 0.114 * color[2]
-        canvas.text(
-            (place[0] + 3 - left, place[1] + 3 - top), text, fill="black" if luma > 128 else "white", font=font
-        )
+        labels.append(Label(place, text, (place[0] + 3 - left, place[1] + 3 - top), color))
+    for label in reversed(labels):
+        canvas.rectangle(label.place, fill=label.color)
+        canvas.text(label.start, label.text, fill=_legible_on(label.color), font=font)
+
+
+def _legible_on(color: Color) -> str:
+    # By Rec. 601 luma.
+    return "black" if 0.299 * color[0] + 0.587 * color[1] + 0.114 * color[2] > 128 else "white"
 
 
 def _free_place(box: Box, extent: tuple[int, int], size: tuple[int, int], taken: Sequence[Box]) -> Box:
-    """Return where a label goes: above its box, below it, or inside at the top or bottom."""
-    places = []
-    for top in (box[1] - extent[1], box[3], box[1], box[3] - extent[1]):
-        x = max(0, min(box[0], size[0] - extent[0]))
-        y = max(0, min(top, size[1] - extent[1]))
-        places.append((x, y, x + extent[0], y + extent[1]))
-    return next((place for place in places if not any(_overlap(place, other) for other in taken)), places[0])
+    """Return where a label goes: above its box, below it, or as near to these as other labels allow."""
+    width, height = extent
+    x = max(0, min(box[0], size[0] - width))
+    steps = [(height + 1) * step for step in range(5)]
+    tops = [*(box[1] - height - step for step in steps[:2]), *(box[3] + step for step in steps[:2])]
+    tops += [*(box[1] + step for step in steps), *(box[3] - height - step for step in steps)]
+    places = [(x, top, x + width, top + height) for top in tops if 0 <= top <= size[1] - height]
+    free = (place for place in places if not any(_overlap(place, other) for other in taken))
+    return next(free, places[0] if places else (x, 0, x + width, height))
 
 
 def _overlap(first: Box, second: Box) -> bool:

@@ -121,11 +121,23 @@ def test_two_ranks_equal_one_with_the_same_global_batch(
         assert first == pytest.approx(second, abs=1e-5)
 
 
+@pytest.mark.slow
+def test_the_quick_recipe_on_two_ranks_has_the_mean_loss_of_one_within_five_percent(tmp_path: Path) -> None:
+    words = ("loss=ecm", "schedule.steps=50", "trainer.device=cpu", "trainer.workers=1", "logger=jsonl")
+    means = []
+    for devices in (1, 2):
+        folder = tmp_path / str(devices)
+        run(folder, *words, f"trainer.devices={devices}", "trainer.log_every=10")
+        values = [line["loss"] for line in losses(folder)]
+        means.append(sum(values) / len(values))
+    assert means[0] == pytest.approx(means[1], rel=0.05)
+
+
 def test_the_rate_of_the_last_log_line_is_the_schedules(tmp_path: Path, data: tuple[str, ...]) -> None:
     run(tmp_path / "run", *SMALL, *data, "model=fasterrcnn", "schedule.steps=4", "schedule.batch_size=2")
     lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
-    # Half a cosine, three quarters through: (1 + cos(3 pi / 4)) / 2 = 0.146447; a quarter of the batch of 8.
-    assert [line["lr"] for line in lines if "lr" in line][3] == pytest.approx(0.002 / 4 * 0.146447, rel=1e-5)
+    # Half a cosine, three quarters through: (1 + cos(3 pi / 4)) / 2 = 0.146447; half of the reference batch.
+    assert [line["lr"] for line in lines if "lr" in line][3] == pytest.approx(0.002 / 2 * 0.146447, rel=1e-5)
 
 
 def test_a_loss_that_is_not_finite_ends_the_run_and_keeps_the_batch(tmp_path: Path, data: tuple[str, ...]) -> None:
