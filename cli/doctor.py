@@ -175,16 +175,18 @@ def _wandb() -> str:
 
 def _training_set(cfg: DictConfig) -> str:
     from detloss import build
+    from detloss.data.files import dataset_files
 
-    data = build.training_set(cfg, build.dataset_files(cfg))
+    data = build.training_set(cfg, dataset_files(cfg.dataset))
     without = int((data.stats.instances == 0).sum())
     return f"{_described(data)}, {without} classes without instances"
 
 
 def _validation_set(cfg: DictConfig) -> str:
     from detloss import build
+    from detloss.data.files import dataset_files
 
-    files = build.dataset_files(cfg)
+    files = dataset_files(cfg.dataset)
     data = build.validation_set(cfg, files)
     unknown = set(data.category_ids) - set(build.training_set(cfg, files).category_ids)
     if unknown:

@@ -21,6 +21,7 @@ from torch import nn
 from detloss import build
 from detloss.bench_reference import ReferenceLoop, equivalent_loss, torchvision_detector
 from detloss.data.coco import CocoDataset
+from detloss.data.files import dataset_files
 from detloss.data.loader import BatchPlan, TrainingBatch, training_loader
 from detloss.data.transforms import training_transform
 from detloss.launch import device_name
@@ -44,7 +45,7 @@ def bench_train(cfg: DictConfig, *, steps: int = 20) -> None:
     Raises ``UserError`` as training does.
     """
     device = torch.device(device_name(str(cfg.trainer.device)))
-    files = build.dataset_files(cfg)
+    files = dataset_files(cfg.dataset)
     dataset = build.training_set(cfg, files)
     plan = BatchPlan(build.sampler(cfg, dataset), dataset.sizes, batch_size=cfg.schedule.batch_size, seed=cfg.seed)
     torch.manual_seed(cfg.seed)

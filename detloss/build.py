@@ -8,99 +8,26 @@ from __future__ import annotations
 import hashlib
 import inspect
 import json
-from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig, OmegaConf
 
+from detloss.data.files import DatasetFiles, dataset_files
 from detloss.errors import UserError, nearest
-from detloss.schedule import rate_factor
 from detloss.stats import ClassStats
 
 if TYPE_CHECKING:
     from torch import nn
     from torch.optim import Optimizer
 
-    from detloss.checkpoint import Progress
     from detloss.data.coco import CocoDataset
-    from detloss.data.loader import BatchPlan
     from detloss.data.samplers import EpochSampler
     from detloss.losses import DetectionLoss
     from detloss.losses.coder import ClassCoder
 
 TRUSTED_PACKAGES = ("detloss.", "torch.nn.", "torch.optim.")
-
-
-@dataclass(frozen=True)
-class DatasetFiles:
-    """Annotation files and image folders of a data set."""
-
-    train_annotations: Path
-    train_images: Path
-    val_annotations: Path
-    val_images: Path
-
-
-def dataset_files(cfg: DictConfig) -> DatasetFiles:
-    """Return where ``cfg.dataset`` keeps its files; generated data is made when it is not there yet."""
-    dataset = cfg.dataset
-    if dataset.format == "shapes":
-        from detloss.data.shapes import shapes_dataset
-
-        paths = shapes_dataset(Path(dataset.root) if dataset.root else None, **dataset.generator)
-        return DatasetFiles(paths.train_annotations, paths.train_images, paths.val_annotations, paths.val_images)
-    train = _split_files(dataset, "train")
-    if dataset.split is not None:
-        from detloss.data.split import split_annotations
-
-        train_json, val_json = split_annotations(train[0], float(dataset.split), seed=0)
-        return DatasetFiles(train_json, train[1], val_json, train[1])
-    return DatasetFiles(*train, *_split_files(dataset, "val"))
-
-
-def _split_files(dataset: DictConfig, part: str) -> tuple[Path, Path]:
-    """Return annotations and images of a part, given or found under the root."""
-    chosen = dataset[part]
-    annotations = Path(chosen.annotations) if chosen.annotations else None
-    images = Path(chosen.images) if chosen.images else None
-    if (annotations is None or images is None) and dataset.root is None:
-        raise UserError(
-            f"dataset={dataset.name} needs its files: give dataset.root=FOLDER, or "
-            f"dataset.{part}.annotations=JSON and dataset.{part}.images=FOLDER"
-        )
-    annotations = annotations or _first_file(Path(dataset.root), _annotation_names(dataset.name, part))
-    images = images or _image_folder(dataset, part)
-    if not annotations.is_file():
-        raise UserError(f"dataset.{part}.annotations={annotations}: no such file")
-    if not images.is_dir():
-        raise UserError(f"dataset.{part}.images={images}: no such folder")
-    return annotations, images
-
-
-def _annotation_names(name: str, part: str) -> list[str]:
-    official = {
-        "lvis_v1": f"lvis_v1_{part}.json",
-        "lvis_v05": f"lvis_v0.5_{part}.json",
-    }.get(name)
-    if official:
-        return [f"annotations/{official}", official]
-    return [f"annotations/instances_{part}2017.json", f"annotations/instances_{part}.json"]
-
-
-def _first_file(root: Path, names: list[str]) -> Path:
-    for name in names:
-        if (root / name).is_file():
-            return root / name
-    raise UserError(f"dataset.root={root}: found none of {', '.join(names)}")
-
-
-def _image_folder(dataset: DictConfig, part: str) -> Path:
-    root = Path(dataset.root)
-    if dataset.format == "lvis":  # its file names hold the folder: train2017/000000391895.jpg
-        return root
-    return next((root / name for name in (f"{part}2017", part) if (root / name).is_dir()), root / part)
 
 
 def class_stats(cfg: DictConfig) -> ClassStats:
@@ -109,8 +36,8 @@ def class_stats(cfg: DictConfig) -> ClassStats:
     if dataset.name == "lvis_v1" and dataset.root is None and dataset.train.annotations is None:
         return ClassStats.lvis_v1()
     if dataset.format != "shapes" and dataset.train.annotations is not None and dataset.split is None:
-        return ClassStats.from_coco(Path(dataset.train.annotations))
-    return ClassStats.from_coco(dataset_files(cfg).train_annotations)
+        return ClassStats.from_coco(Path(dataset.train.annotations).expanduser())
+    return ClassStats.from_coco(dataset_files(dataset).train_annotations)
 
 
 def group_thresholds(cfg: DictConfig) -> tuple[int, int] | None:
@@ -159,6 +86,8 @@ def detection_loss(cfg: DictConfig, stats: ClassStats) -> DetectionLoss:
 
 def detector(cfg: DictConfig, stats: ClassStats, *, load: bool = True) -> nn.Module:
     """Return the detector; with ``load`` its pretrained weights are found and loaded."""
+    from torchvision.models.detection._utils import overwrite_eps
+
     from detloss import distributed
     from detloss.models.backbone import ResNetFPN
 
@@ -175,10 +104,12 @@ def detector(cfg: DictConfig, stats: ClassStats, *, load: bool = True) -> nn.Mod
     )
     loss = detection_loss(cfg, stats)
     model: nn.Module = instantiate(cfg.model.detector, backbone, loss, option="model.detector")  # type: ignore[assignment]
+    if coco == "coco" and cfg.model.name != "fcos":
+        overwrite_eps(model, 0.0)  # those weights were trained without it, as torchvision says
     if load and (coco or cfg.init):
         fresh = _start_from(cfg, model, stats, loss.coder)
         if fresh and distributed.rank() == 0:
-            print(f"made anew, as their classes differ: {', '.join(fresh)}")
+            print(f"made anew, as their classes or scores differ: {', '.join(fresh)}")
     return model
 
 
@@ -190,11 +121,11 @@ def _start_from(cfg: DictConfig, model: nn.Module, stats: ClassStats, coder: Cla
     if cfg.init:
         path = checkpoint.find(Path(cfg.init))
         saved = checkpoint.load(path)
-        state = {
-            key: value
-            for key, value in saved.model.items()
-            if saved.stats.names == stats.names or not pretrained.is_class_sized(key)
-        }
+        state = dict(saved.model)
+        if saved.stats.names != stats.names:
+            state = {key: value for key, value in state.items() if not pretrained.is_class_sized(key)}
+        elif saved.coder != type(coder).__name__:  # same shapes, perhaps, but other meanings
+            state = {key: value for key, value in state.items() if not pretrained.is_classifier(key)}
         return pretrained.load_matching(model, state, source=f"init={cfg.init}")
     state = pretrained.coco_state_dict(cfg.model.name, cfg.model.weights)
     state = pretrained.from_torchvision(state, stats.names, coder)
@@ -211,45 +142,6 @@ def optimizer(cfg: DictConfig, model: nn.Module) -> Optimizer:
     if schedule.optimizer == "sgd":
         return torch.optim.SGD(parameters, rate, momentum=schedule.momentum, weight_decay=schedule.weight_decay)
     return torch.optim.AdamW(parameters, rate, weight_decay=schedule.weight_decay)
-
-
-def set_learning_rate(cfg: DictConfig, optimizer: Optimizer, step: int, total: int) -> float:
-    """Set and return the rate of optimizer step ``step`` of ``total``."""
-    schedule = cfg.schedule
-    rate: float = schedule.lr * schedule.batch_size / schedule.reference_batch
-    rate *= rate_factor(
-        step,
-        total,
-        decay=schedule.decay,
-        milestones=schedule.milestones,
-        warmup_steps=schedule.warmup_steps,
-        warmup_factor=schedule.warmup_factor,
-    )
-    for group in optimizer.param_groups:
-        group["lr"] = rate
-    return rate
-
-
-def total_steps(cfg: DictConfig, plan: BatchPlan) -> int:
-    """Return the optimizer steps of the run, given or counted from its epochs."""
-    steps, epochs = cfg.schedule.steps, cfg.schedule.epochs
-    if steps is not None:
-        return int(steps)
-    return sum(plan.steps_per_epoch(epoch) for epoch in range(epochs))
-
-
-def out_of_patience(cfg: DictConfig, progress: Progress) -> bool:
-    """Whether the last ``trainer.patience`` evaluations brought no better AP."""
-    patience = cfg.trainer.patience
-    return patience is not None and progress.stale >= patience
-
-
-def loss_state(model: nn.Module) -> dict[str, float]:
-    """Return what the losses of ``model`` report about themselves, by name."""
-    from detloss.losses import ClassLoss, DetectionLoss
-
-    losses = [module for module in model.modules() if isinstance(module, ClassLoss | DetectionLoss)]
-    return {f"state/{name}": value for loss in losses for name, value in loss.state_scalars().items()}
 
 
 def describe_data(dataset: CocoDataset, validation: CocoDataset, folder: Path) -> None:

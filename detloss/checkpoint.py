@@ -12,6 +12,7 @@ from torch.optim import Optimizer
 
 from detloss import distributed
 from detloss.errors import UserError
+from detloss.losses import DetectionLoss
 from detloss.stats import ClassStats
 
 
@@ -23,6 +24,10 @@ class Progress:
     best: float = -1.0
     stale: int = 0
 
+    def is_out_of(self, patience: int | None) -> bool:
+        """Whether the last ``patience`` evaluations brought no better AP; None is endless."""
+        return patience is not None and self.stale >= patience
+
     def note_score(self, score: float) -> bool:
         """Take in an evaluation's AP and return whether it is the best so far."""
         improved = score > self.best
@@ -33,10 +38,11 @@ class Progress:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """The contents of a checkpoint file."""
+    """The contents of a checkpoint file; ``coder`` names what the classifier's logits mean."""
 
     model: Mapping[str, Tensor]
     stats: ClassStats
+    coder: str = ""
     progress: Progress = field(default_factory=Progress)
     optimizer: Mapping[str, object] | None = None
     scaler: Mapping[str, object] | None = None
@@ -61,7 +67,7 @@ def save(
         "optimizer": optimizer.state_dict(),
         "scaler": scaler.state_dict(),
         "random_states": random_states,
-        "meta": json.dumps({"progress": vars(progress), "stats": stats.to_json()}),
+        "meta": json.dumps({"progress": vars(progress), "stats": stats.to_json(), "coder": _coder_name(model)}),
     }
     partial = path.with_name(path.name + ".partial")
     torch.save(content, partial)
@@ -94,6 +100,7 @@ def load(path: Path) -> Checkpoint:
         return Checkpoint(
             model=content["model"],
             stats=ClassStats.from_json(meta["stats"]),
+            coder=meta["coder"],
             progress=Progress(**meta["progress"]),
             optimizer=content["optimizer"],
             scaler=content["scaler"],
@@ -134,6 +141,11 @@ def load_model(model: nn.Module, state: Mapping[str, Tensor], path: Path) -> Non
             f"another shape, such as {', '.join(wrong[:3])}; was it trained with another model, loss or data set?"
         )
     model.load_state_dict(dict(state))
+
+
+def _coder_name(model: nn.Module) -> str:
+    losses = [module for module in model.modules() if isinstance(module, DetectionLoss)]
+    return type(losses[0].coder).__name__ if losses else ""
 
 
 def _random_states() -> list[Tensor]:

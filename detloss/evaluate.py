@@ -12,8 +12,8 @@ from rich.console import Console
 from torch import nn
 
 from detloss import build, checkpoint, distributed, run_folder
-from detloss.build import DatasetFiles
 from detloss.data.coco import CocoDataset
+from detloss.data.files import DatasetFiles, dataset_files
 from detloss.data.loader import evaluation_loader
 from detloss.data.transforms import evaluation_transform
 from detloss.errors import UserError, nearest
@@ -139,7 +139,7 @@ def evaluate_run(
     """
     cfg = override(run_folder.load_config(run), overrides)
     output = run / "eval"
-    files = build.dataset_files(cfg)
+    files = dataset_files(cfg.dataset)
     path = checkpoint_path(run, checkpoint_name)
     saved = checkpoint.load(path)
     if predictions is not None:

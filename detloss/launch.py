@@ -13,7 +13,7 @@ from torch.distributed.elastic.multiprocessing.api import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, record
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-from detloss import build
+from detloss.data.files import dataset_files
 from detloss.errors import TrainingFailed, UserError
 from detloss.settings import check_settings
 from detloss.train import Metrics, train
@@ -73,7 +73,7 @@ def _train_in_group(cfg: DictConfig, folder: Path, sweep: str | None, device: st
 
 def _train_by_workers(cfg: DictConfig, folder: Path, sweep: str | None, device: str) -> Metrics:
     """Start ``trainer.devices`` workers on this node and wait for them."""
-    build.dataset_files(cfg)  # generated data is made once, not by every rank
+    dataset_files(cfg.dataset)  # generated data is made once, not by every rank
     # Otherwise a restarted attempt reads the addresses of the old one.
     os.environ.setdefault("TORCH_DISABLE_SHARE_RDZV_TCP_STORE", "1")
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, torch.get_num_threads() // cfg.trainer.devices)))
@@ -128,12 +128,14 @@ def _worker(content: str, folder: str, sweep: str | None, device: str) -> Metric
 def _explain(error: ChildFailedError) -> Exception:
     """Return the first failure as an error of ours, one line."""
     rank, failure = error.get_first_failure()
-    kind, _, text = failure.message.partition(": ")
+    # torch declares a string, and gives the error file's dict when a worker raised.
+    message = failure.message if isinstance(failure.message, str) else str(failure.message.get("message", ""))
+    kind, _, text = message.partition(": ")
     if kind == "UserError":
         return UserError(text)
     if kind == "TrainingFailed":
         return TrainingFailed(text)
-    reason = failure.message.splitlines()[-1] if failure.message else f"exit code {failure.exitcode}"
+    reason = message.splitlines()[-1] if message else f"exit code {failure.exitcode}"
     if failure.exitcode < 0:
         reason = f"killed by {failure.signal_name()}"
     return TrainingFailed(f"worker {rank} ended: {reason}; the same command goes on from the last checkpoint")

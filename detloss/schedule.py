@@ -1,7 +1,35 @@
-"""The learning rate as a function of the step."""
+"""How long a run is, and its learning rate as a function of the step."""
 
 import math
 from collections.abc import Sequence
+
+from omegaconf import DictConfig
+from torch.optim import Optimizer
+
+from detloss.data.loader import BatchPlan
+
+
+def total_steps(schedule: DictConfig, plan: BatchPlan) -> int:
+    """Return the optimizer steps of the run, given or counted from its epochs."""
+    if schedule.steps is not None:
+        return int(schedule.steps)
+    return sum(plan.steps_per_epoch(epoch) for epoch in range(schedule.epochs))
+
+
+def set_learning_rate(schedule: DictConfig, optimizer: Optimizer, step: int, total: int) -> float:
+    """Set and return the rate of an optimizer step, the base rate scaled linearly to the batch."""
+    factor = rate_factor(
+        step,
+        total,
+        decay=schedule.decay,
+        milestones=schedule.milestones,
+        warmup_steps=schedule.warmup_steps,
+        warmup_factor=schedule.warmup_factor,
+    )
+    rate = float(schedule.lr * schedule.batch_size / schedule.reference_batch * factor)
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+    return rate
 
 
 def rate_factor(

@@ -2,6 +2,7 @@
 
 import math
 import time
+import warnings
 from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass, field
@@ -147,4 +148,6 @@ def data_parallel(detector: nn.Module, device: torch.device) -> nn.Module:
     if not distributed.active():
         return detector
     devices = [device.index] if device.type == "cuda" else None
-    return DistributedDataParallel(detector, device_ids=devices, broadcast_buffers=False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # the option's new name is unknown to torch 2.9
+        return DistributedDataParallel(detector, device_ids=devices, broadcast_buffers=False)

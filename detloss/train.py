@@ -7,12 +7,15 @@ from omegaconf import DictConfig
 
 from detloss import build, checkpoint, distributed
 from detloss.checkpoint import Progress
+from detloss.data.files import dataset_files
 from detloss.data.loader import BatchPlan, training_loader
 from detloss.data.transforms import training_transform
 from detloss.evaluate import Metrics, evaluate_detector, flat
 from detloss.interrupt import StopRequest
 from detloss.loggers import open_loggers
+from detloss.losses.base import state_scalars
 from detloss.progress import Display
+from detloss.schedule import set_learning_rate, total_steps
 from detloss.step import Step, Window, autocast_type, data_parallel
 
 
@@ -30,10 +33,10 @@ def train(cfg: DictConfig, folder: Path, *, device: torch.device, sweep: str | N
     rank, trainer, schedule = distributed.rank(), cfg.trainer, cfg.schedule
 
     # Data
-    files = build.dataset_files(cfg)
+    files = dataset_files(cfg.dataset)
     dataset, validation = build.training_set(cfg, files), build.validation_set(cfg, files)
     plan = BatchPlan(build.sampler(cfg, dataset), dataset.sizes, batch_size=schedule.batch_size, seed=cfg.seed)
-    total = build.total_steps(cfg, plan)
+    total = total_steps(schedule, plan)
 
     # Model; every rank starts from the same weights and then draws its own proposals
     torch.manual_seed(cfg.seed)
@@ -98,15 +101,15 @@ def train(cfg: DictConfig, folder: Path, *, device: torch.device, sweep: str | N
         StopRequest() as stop,
     ):
         window = Window()
-        while progress.step < total and not build.out_of_patience(cfg, progress):
-            rate = build.set_learning_rate(cfg, optimizer, progress.step, total)
+        while progress.step < total and not progress.is_out_of(trainer.patience):
+            rate = set_learning_rate(schedule, optimizer, progress.step, total)
             window.reports.append(step(batches, progress.step))
             progress.step += 1
             display.advance(progress.step)
             if progress.step % trainer.log_every == 0 or progress.step == total:
                 values = window.means()
                 epoch = plan.epoch_of_step(progress.step - 1)[0]
-                loggers.log(progress.step, {"epoch": epoch, "lr": rate, **values, **build.loss_state(detector)})
+                loggers.log(progress.step, {"epoch": epoch, "lr": rate, **values, **state_scalars(detector)})
                 display.note(progress.step, values)
             if distributed.any_rank(stop.made, device):
                 save("last.ckpt")

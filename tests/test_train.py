@@ -26,7 +26,7 @@ SMALL = (
     "backbone.channels=32",
     "schedule=quick",
     "schedule.batch_size=4",
-    "schedule.lr=0.002",
+    "schedule.lr=0.001",
     "schedule.warmup_steps=0",
     "dataset.scales=null",
     "dataset.eval_scale=64",
@@ -137,7 +137,7 @@ def test_the_rate_of_the_last_log_line_is_the_schedules(tmp_path: Path, data: tu
     run(tmp_path / "run", *SMALL, *data, "model=fasterrcnn", "schedule.steps=4", "schedule.batch_size=2")
     lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     # Half a cosine, three quarters through: (1 + cos(3 pi / 4)) / 2 = 0.146447; half of the reference batch.
-    assert [line["lr"] for line in lines if "lr" in line][3] == pytest.approx(0.002 / 2 * 0.146447, rel=1e-5)
+    assert [line["lr"] for line in lines if "lr" in line][3] == pytest.approx(0.001 / 2 * 0.146447, rel=1e-5)
 
 
 def test_a_loss_that_is_not_finite_ends_the_run_and_keeps_the_batch(tmp_path: Path, data: tuple[str, ...]) -> None:
@@ -193,6 +193,17 @@ def test_a_checkpoint_of_another_model_is_refused_by_the_names_of_its_keys(
 def test_batches_that_cannot_be_shared_evenly_are_refused(tmp_path: Path, data: tuple[str, ...]) -> None:
     with pytest.raises(UserError, match="split evenly"):
         run(tmp_path / "run", *SMALL, *data, "model=fasterrcnn", "schedule.steps=1", "trainer.accumulate=3")
+
+
+def test_a_workers_user_error_reaches_the_parent_as_the_same_line(
+    tmp_path: Path, data: tuple[str, ...], tiny_coco: Callable[..., tuple[Path, Path]]
+) -> None:
+    annotations, images = tiny_coco(4, folder="damaged")
+    for image in images.iterdir():
+        image.write_bytes(image.read_bytes()[:200])
+    words = [f"dataset.train.annotations={annotations}", f"dataset.train.images={images}"]
+    with pytest.raises(UserError, match=r"\d\.png: damaged or not an image"):
+        run(tmp_path / "run", *SMALL, *data, *words, "model=fcos", "schedule.steps=2", "trainer.devices=2")
 
 
 def start(folder: Path, *words: str) -> subprocess.Popen[str]:

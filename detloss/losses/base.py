@@ -68,3 +68,9 @@ class ClassPlusBox(DetectionLoss):
             "loss_box_reg": self.box_loss(samples),
             **samples.auxiliary,
         }
+
+
+def state_scalars(model: nn.Module) -> dict[str, float]:
+    """Return what the losses inside ``model`` report about themselves, as ``state/NAME``."""
+    losses = [module for module in model.modules() if isinstance(module, ClassLoss | DetectionLoss)]
+    return {f"state/{name}": value for loss in losses for name, value in loss.state_scalars().items()}

@@ -105,6 +105,10 @@ def load_matching(model: nn.Module, state: dict[str, Tensor], *, source: str) ->
     return [key for key in fresh if is_class_sized(key)]
 
 
+def is_classifier(key: str) -> bool:
+    return any(part in key for part in CLASSIFIERS)
+
+
 def is_class_sized(key: str) -> bool:
     return any(part in key for part in (*CLASSIFIERS, *BOXES, *MASKS))
 

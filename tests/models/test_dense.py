@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from detloss.losses.coder import Sigmoid
-from detloss.models.dense import best_candidates, centerness_target, dense_samples, merge_levels, start_at_prior
+from detloss.models.dense import best_candidates, dense_samples, merge_levels, start_at_prior
+from detloss.models.fcos import centerness_target
 from tests.reference import boxes as reference
 from tests.reference.torchvision_detectors import class_stats, default_loss, ours
 

@@ -20,9 +20,10 @@ from detloss.errors import UserError
 from detloss.losses import ECM, DetectionLoss, FocalECM
 from detloss.losses.coder import Sigmoid, SigmoidWithObjectness, Softmax
 from detloss.models.backbone import ResNetFPN
-from detloss.models.dense import FCOS, RetinaNet
+from detloss.models.fcos import FCOS
 from detloss.models.pretrained import COCO_NAMES, coco_state_dict, from_torchvision, load_matching
 from detloss.models.rcnn import RCNN
+from detloss.models.retinanet import RetinaNet
 from tests.reference.torchvision_detectors import (
     MODELS,
     class_stats,

@@ -15,8 +15,9 @@ from torchvision.ops import MultiScaleRoIAlign
 
 from detloss.losses import L1, ClassLoss, ClassPlusBox, CrossEntropy, DetectionLoss, Focal, GIoU, SmoothL1
 from detloss.models.backbone import ResNetFPN
-from detloss.models.dense import FCOS, RetinaNet
+from detloss.models.fcos import FCOS
 from detloss.models.rcnn import RCNN
+from detloss.models.retinanet import RetinaNet
 from detloss.stats import ClassStats
 
 MODELS = ("fasterrcnn", "maskrcnn", "retinanet", "fcos")
