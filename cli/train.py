@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import sys
 import traceback
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from detloss.errors import TrainingFailed, UserError
+from detloss.ranks import rank_given
 
 from . import compose
 from .verb import Overrides
@@ -46,11 +46,12 @@ def train(overrides: Overrides = None) -> None:
     def job(cfg: DictConfig) -> float:
         outcome = _train_one(cfg, words, sweep)
         outcomes.append(outcome)
-        print(outcome.line, file=sys.stderr if outcome.exit_code else sys.stdout)
+        if not _follower():  # rank 0 speaks for all
+            print(outcome.line, file=sys.stderr if outcome.exit_code else sys.stdout)
         return outcome.score  # what a sweeper that searches (Optuna) maximizes
 
     compose.run_jobs(job, words, PROGRAM, _root(words))
-    if len(outcomes) > 1:
+    if len(outcomes) > 1 and not _follower():
         print(f"\n{len(outcomes)} runs, {sum(outcome.exit_code > 0 for outcome in outcomes)} failed")
         print("\n".join(f"  {outcome.line}" for outcome in outcomes))
     worst = max((outcome.exit_code for outcome in outcomes), default=0)
@@ -146,10 +147,7 @@ def _sweep(words: list[str]) -> str | None:
 
 def _follower() -> bool:
     """Whether torchrun or srun started this process as another rank than 0."""
-    rank = os.environ.get("RANK")
-    if rank is None and int(os.environ.get("SLURM_NTASKS", "1")) > 1:
-        rank = os.environ.get("SLURM_PROCID")
-    return int(rank or 0) > 0
+    return (rank_given() or 0) > 0
 
 
 def _how_to_go_on(cfg: DictConfig, folder: Path) -> str:

@@ -24,10 +24,9 @@ from detloss.data.coco import CocoDataset
 from detloss.data.files import dataset_files
 from detloss.data.loader import BatchPlan, TrainingBatch, training_loader
 from detloss.data.transforms import training_transform
-from detloss.launch import device_name
 from detloss.models.backbone import ResNetFPN
 from detloss.progress import Display
-from detloss.step import Report, Step, autocast_type
+from detloss.step import Report, Step, autocast_type, device_name
 
 WARM_UP = 3
 """Steps before the timed ones: allocators, cuDNN's choices and the data workers settle."""

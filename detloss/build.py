@@ -86,8 +86,6 @@ def detection_loss(cfg: DictConfig, stats: ClassStats) -> DetectionLoss:
 
 def detector(cfg: DictConfig, stats: ClassStats, *, load: bool = True) -> nn.Module:
     """Return the detector; with ``load`` its pretrained weights are found and loaded."""
-    from torchvision.models.detection._utils import overwrite_eps
-
     from detloss import distributed
     from detloss.models.backbone import ResNetFPN
 
@@ -104,8 +102,6 @@ def detector(cfg: DictConfig, stats: ClassStats, *, load: bool = True) -> nn.Mod
     )
     loss = detection_loss(cfg, stats)
     model: nn.Module = instantiate(cfg.model.detector, backbone, loss, option="model.detector")  # type: ignore[assignment]
-    if coco == "coco" and cfg.model.name != "fcos":
-        overwrite_eps(model, 0.0)  # those weights were trained without it, as torchvision says
     if load and (coco or cfg.init):
         fresh = _start_from(cfg, model, stats, loss.coder)
         if fresh and distributed.rank() == 0:
@@ -128,6 +124,8 @@ def _start_from(cfg: DictConfig, model: nn.Module, stats: ClassStats, coder: Cla
             state = {key: value for key, value in state.items() if not pretrained.is_classifier(key)}
         return pretrained.load_matching(model, state, source=f"init={cfg.init}")
     state = pretrained.coco_state_dict(cfg.model.name, cfg.model.weights)
+    if cfg.model.weights == "coco" and cfg.model.name != "fcos":
+        state = pretrained.without_epsilon(state)
     state = pretrained.from_torchvision(state, stats.names, coder)
     return pretrained.load_matching(model, state, source=f"model.weights={cfg.model.weights}")
 
@@ -153,7 +151,9 @@ def describe_data(dataset: CocoDataset, validation: CocoDataset, folder: Path) -
         f"({empty} without any), {dataset.dropped_boxes} degenerate boxes dropped; "
         f"{len(validation)} validation images"
     )
-    prints = {part.annotations_path.name: _fingerprint(part.annotations_path) for part in (dataset, validation)}
+    prints = {
+        name: _fingerprint(part.annotations_path) for name, part in (("train", dataset), ("val", validation))
+    }
     content = {"fingerprints": prints, **stats.to_json()}
     (folder / "stats.json").write_text(json.dumps(content) + "\n", encoding="utf-8")
 

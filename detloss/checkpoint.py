@@ -18,11 +18,23 @@ from detloss.stats import ClassStats
 
 @dataclass
 class Progress:
-    """Where a run stands: optimizer steps done, the best AP so far, evaluations since it improved."""
+    """Where a run stands.
+
+    Attributes:
+        step: optimizer steps done.
+        best: the best AP so far.
+        stale: evaluations since it improved.
+        evaluated: the step of the last evaluation.
+    """
 
     step: int = 0
     best: float = -1.0
     stale: int = 0
+    evaluated: int = 0
+
+    def is_due(self, every: int | None, total: int) -> bool:
+        """Whether an evaluation every so many steps is due; the one at the end is apart."""
+        return bool(every) and self.step % (every or 1) == 0 and self.evaluated < self.step < total
 
     def is_out_of(self, patience: int | None) -> bool:
         """Whether the last ``patience`` evaluations brought no better AP; None is endless."""
@@ -33,6 +45,7 @@ class Progress:
         improved = score > self.best
         self.best = max(self.best, score)
         self.stale = 0 if improved else self.stale + 1
+        self.evaluated = self.step
         return improved
 
 
@@ -42,36 +55,61 @@ class Checkpoint:
 
     model: Mapping[str, Tensor]
     stats: ClassStats
-    coder: str = ""
+    coder: str
+    progress: Progress
+    optimizer: Mapping[str, object]
+    scaler: Mapping[str, object]
+    random_states: tuple[Tensor, ...]
+
+
+@dataclass
+class RunState:
+    """Everything that makes a resumed run equal one that never stopped; the losses' state is in the model."""
+
+    model: nn.Module
+    optimizer: Optimizer
+    scaler: torch.amp.GradScaler
+    stats: ClassStats
     progress: Progress = field(default_factory=Progress)
-    optimizer: Mapping[str, object] | None = None
-    scaler: Mapping[str, object] | None = None
-    random_states: tuple[Tensor, ...] = ()
 
+    def save(self, path: Path) -> None:
+        """Write a checkpoint; every rank calls it, rank 0 writes."""
+        random_states = _random_states()
+        if distributed.rank() != 0:
+            return
+        meta = {"progress": vars(self.progress), "stats": self.stats.to_json(), "coder": _coder_name(self.model)}
+        content = {
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "random_states": random_states,
+            "meta": json.dumps(meta),
+        }
+        partial = path.with_name(path.name + ".partial")
+        torch.save(content, partial)
+        os.replace(partial, path)
 
-def save(
-    path: Path,
-    *,
-    model: nn.Module,
-    optimizer: Optimizer,
-    scaler: torch.amp.GradScaler,
-    progress: Progress,
-    stats: ClassStats,
-) -> None:
-    """Write a checkpoint; every rank calls it, rank 0 writes."""
-    random_states = _random_states()
-    if distributed.rank() != 0:
-        return
-    content = {
-        "model": model.state_dict(),
-        "optimizer": optimizer.state_dict(),
-        "scaler": scaler.state_dict(),
-        "random_states": random_states,
-        "meta": json.dumps({"progress": vars(progress), "stats": stats.to_json(), "coder": _coder_name(model)}),
-    }
-    partial = path.with_name(path.name + ".partial")
-    torch.save(content, partial)
-    os.replace(partial, path)
+    def resume(self, path: Path) -> None:
+        """Put everything back as it was when ``path`` was saved.
+
+        Raises:
+            UserError: the checkpoint is of another model, or its training set had other counts.
+        """
+        saved = load(path)
+        if saved.stats.to_json() != self.stats.to_json():
+            raise UserError(
+                f"{path} was trained on other annotations than those of now (their classes or counts differ); "
+                "put the old ones back, or use another output_dir, with init=RUN to start from its weights"
+            )
+        load_model(self.model, saved.model, path)
+        try:
+            self.optimizer.load_state_dict(dict(saved.optimizer))
+        except (KeyError, ValueError) as error:
+            raise UserError(f"checkpoint {path}: its optimizer does not fit ({error})") from error
+        self.scaler.load_state_dict(dict(saved.scaler))
+        if distributed.rank() < len(saved.random_states):
+            _set_random_state(saved.random_states[distributed.rank()])
+        self.progress = saved.progress
 
 
 def find(source: Path) -> Path:
@@ -97,6 +135,8 @@ def load(path: Path) -> Checkpoint:
         raise UserError(f"checkpoint {path}: damaged, or not a file that can be read safely") from error
     try:
         meta = json.loads(content["meta"])
+        if not isinstance(content["model"], dict):
+            raise TypeError("model")
         return Checkpoint(
             model=content["model"],
             stats=ClassStats.from_json(meta["stats"]),
@@ -106,28 +146,8 @@ def load(path: Path) -> Checkpoint:
             scaler=content["scaler"],
             random_states=tuple(content["random_states"]),
         )
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, IndexError) as error:
         raise UserError(f"checkpoint {path}: not written by detloss ({error!r} is missing or wrong)") from error
-
-
-def resume(
-    checkpoint: Checkpoint,
-    *,
-    model: nn.Module,
-    optimizer: Optimizer,
-    scaler: torch.amp.GradScaler,
-    path: Path,
-) -> Progress:
-    """Put everything back as it was when ``checkpoint`` was saved, and return where the run stood."""
-    load_model(model, checkpoint.model, path)
-    try:
-        optimizer.load_state_dict(dict(checkpoint.optimizer or {}))
-    except (KeyError, ValueError) as error:
-        raise UserError(f"checkpoint {path}: its optimizer does not fit ({error})") from error
-    scaler.load_state_dict(dict(checkpoint.scaler or {}))
-    if distributed.rank() < len(checkpoint.random_states):
-        _set_random_state(checkpoint.random_states[distributed.rank()])
-    return checkpoint.progress
 
 
 def load_model(model: nn.Module, state: Mapping[str, Tensor], path: Path) -> None:

@@ -2,7 +2,7 @@
 
 import torch
 import torch.distributed as dist
-from torch import Tensor
+from torch import Tensor, nn
 
 
 def active() -> bool:
@@ -46,6 +46,13 @@ def from_leader(value: float, device: torch.device) -> float:
     shared = torch.tensor(value, dtype=torch.float64, device=device)
     dist.broadcast(shared, src=0)
     return float(shared)
+
+
+def share_buffers(model: nn.Module) -> None:
+    """Give every rank rank 0's buffers."""
+    if active():
+        for buffer in model.buffers():
+            dist.broadcast(buffer, src=0)
 
 
 def barrier() -> None:

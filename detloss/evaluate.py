@@ -10,6 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
 from torch import nn
+from yaml import YAMLError
 
 from detloss import build, checkpoint, distributed, run_folder
 from detloss.data.coco import CocoDataset
@@ -18,12 +19,13 @@ from detloss.data.loader import evaluation_loader
 from detloss.data.transforms import evaluation_transform
 from detloss.errors import UserError, nearest
 from detloss.evaluation.coco import evaluate_coco
+from detloss.evaluation.ground_truth import read_ground_truth
 from detloss.evaluation.lvis import evaluate_lvis
 from detloss.evaluation.predictions import PredictionWriter, encode_masks, merge_shards
 from detloss.evaluation.result import Evaluation
 from detloss.progress import Display
 from detloss.stats import ClassStats, frequency_groups
-from detloss.step import autocast_type
+from detloss.step import autocast_type, device_name
 
 Metrics = dict[str, dict[str, float | None]]
 
@@ -45,16 +47,27 @@ def evaluate_detector(
     Returns:
         Metrics on rank 0, nothing on the others.
     """
-    if validation.category_ids != stats.category_ids:
-        raise UserError(
-            f"{files.val_annotations}: its categories are not those of the training set "
-            f"({len(validation.category_ids)} and {stats.num_classes})"
-        )
     predictions = predict_set(cfg, detector, validation, stats, folder, device=device)
     if distributed.rank() != 0:
         return {}
     evaluation = score(cfg, files.val_annotations, predictions, stats)
     return report(evaluation, folder)
+
+
+def check_evaluation(cfg: DictConfig, validation: CocoDataset, stats: ClassStats) -> None:
+    """Raise ``UserError`` now for what would otherwise stop the evaluation, after hours of training."""
+    path, name = validation.annotations_path, cfg.evaluator.name
+    if name not in EVALUATORS:
+        raise UserError(f"evaluator={name}: expected one of {', '.join(EVALUATORS)}{nearest(name, EVALUATORS)}")
+    if validation.category_ids != stats.category_ids:
+        raise UserError(
+            f"{path}: its {len(validation.category_ids)} categories are not the {stats.num_classes} "
+            "of the training set"
+        )
+    build.group_thresholds(cfg)
+    ground_truth = read_ground_truth(path, masks=cfg.model.masks)
+    if name == "lvis":
+        ground_truth.require_federated()
 
 
 def report(evaluation: Evaluation, folder: Path) -> Metrics:
@@ -66,11 +79,8 @@ def report(evaluation: Evaluation, folder: Path) -> Metrics:
 
 def score(cfg: DictConfig, annotations: Path, predictions: Path, stats: ClassStats) -> Evaluation:
     """Score a predictions file with the evaluator of ``cfg``; groups are by the training set's images."""
-    name = cfg.evaluator.name
-    if name not in EVALUATORS:
-        raise UserError(f"evaluator={name}: expected one of {', '.join(EVALUATORS)}{nearest(name, EVALUATORS)}")
     groups = frequency_groups(stats.images, build.group_thresholds(cfg))
-    return EVALUATORS[name](
+    return EVALUATORS[cfg.evaluator.name](
         annotations,
         predictions,
         iou_types=("bbox", "segm") if cfg.model.masks else ("bbox",),
@@ -89,7 +99,11 @@ def predict_set(
     *,
     device: torch.device,
 ) -> Path:
-    """Write ``predictions.json``, every rank its share of the images first; rank 0 joins them."""
+    """Write ``predictions.json``, every rank its share of the images first; rank 0 joins them.
+
+    All ranks predict with rank 0's buffers, those that its checkpoint holds: BatchNorm's statistics differ.
+    """
+    distributed.share_buffers(detector)
     detector.eval()
     category_ids = np.array(stats.category_ids)
     rank, ranks = distributed.rank(), distributed.world_size()
@@ -111,6 +125,9 @@ def predict_set(
         for done, (images, image_ids) in enumerate(loader, start=1):
             with torch.autocast(device.type, precision, enabled=precision is not torch.float32):
                 (detections,) = detector([image.to(device) for image in images])
+            if "masks" in detections:
+                # torchvision's own threshold; before the copy, as its masks are float32 at full size.
+                detections["masks"] = detections["masks"][:, 0] > 0.5
             detections = {name: value.cpu() for name, value in detections.items()}
             masks = detections.get("masks")
             writer.add(
@@ -118,8 +135,7 @@ def predict_set(
                 detections["boxes"].float().numpy(),
                 category_ids[detections["labels"].numpy() - 1],
                 detections["scores"].float().numpy(),
-                # torchvision's own threshold on mask probabilities, in its visualisation and COCO evaluation.
-                None if masks is None else encode_masks((masks[:, 0] > 0.5).numpy().astype(np.uint8)),
+                None if masks is None else encode_masks(masks.numpy()),
             )
             display.advance(done)
     distributed.barrier()
@@ -140,19 +156,21 @@ def evaluate_run(
     cfg = override(run_folder.load_config(run), overrides)
     output = run / "eval"
     files = dataset_files(cfg.dataset)
-    path = checkpoint_path(run, checkpoint_name)
-    saved = checkpoint.load(path)
+    validation = build.validation_set(cfg, files)
     if predictions is not None:
         if not predictions.is_file():
             raise UserError(f"predictions={predictions}: no such file")
-        return report(score(cfg, files.val_annotations, predictions, saved.stats), output)
-    device = torch.device("cuda" if torch.cuda.is_available() and cfg.trainer.device != "cpu" else "cpu")
+        stats = run_folder.read_stats(run)
+        check_evaluation(cfg, validation, stats)
+        return report(score(cfg, files.val_annotations, predictions, stats), output)
+    device = torch.device(device_name(str(cfg.trainer.device)))
+    path = checkpoint_path(run, checkpoint_name)
+    saved = checkpoint.load(path)
+    check_evaluation(cfg, validation, saved.stats)
     detector = build.detector(cfg, saved.stats, load=False)
     checkpoint.load_model(detector, saved.model, path)
     print(f"{path}, after {saved.progress.step} steps")
-    return evaluate_detector(
-        cfg, detector.to(device), build.validation_set(cfg, files), files, saved.stats, output, device=device
-    )
+    return evaluate_detector(cfg, detector.to(device), validation, files, saved.stats, output, device=device)
 
 
 def checkpoint_path(run: Path, name: str) -> Path:
@@ -178,7 +196,7 @@ def override(cfg: DictConfig, words: Sequence[str]) -> DictConfig:
                 OmegaConf.update(cfg, key, OmegaConf.create(f"value: {value}").value)
         except FileNotFoundError:
             raise UserError(f"evaluator={value}: see `detloss list evaluator`") from None
-        except (OmegaConfBaseException, ValueError) as error:
+        except (OmegaConfBaseException, YAMLError, ValueError) as error:
             raise UserError(f"{word}: {str(error).splitlines()[0]}") from error
     return cfg
 

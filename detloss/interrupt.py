@@ -1,14 +1,18 @@
 """Ctrl-C and SIGTERM as a flag, so that a run can save before it leaves."""
 
 import signal
+import time
 from types import FrameType, TracebackType
+
+SAME_SIGNAL_SECONDS = 2.0
 
 
 class StopRequest:
-    """While entered, the first SIGINT or SIGTERM sets ``made``; a second one acts as usual."""
+    """While entered, the first SIGINT or SIGTERM sets ``made``; one that comes later acts as usual."""
 
     def __init__(self) -> None:
         self.made = False
+        self._first = 0.0
         self._former: dict[signal.Signals, signal._HANDLER] = {}
 
     def __enter__(self) -> "StopRequest":
@@ -22,8 +26,12 @@ class StopRequest:
         self._restore()
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        self.made = True
-        self._restore()
+        # A terminal signals every process and torch elastic passes the signal on: the same Ctrl-C, twice.
+        if self.made and time.monotonic() - self._first > SAME_SIGNAL_SECONDS:
+            self._restore()
+            signal.raise_signal(number)
+        elif not self.made:
+            self.made, self._first = True, time.monotonic()
 
     def _restore(self) -> None:
         for number, handler in self._former.items():

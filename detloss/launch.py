@@ -1,8 +1,8 @@
 """Where a run computes: in this process, under torchrun or srun in place, or in workers by torch elastic."""
 
+import json
 import logging
 import os
-import subprocess
 from datetime import timedelta
 from pathlib import Path
 
@@ -15,7 +15,9 @@ from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from detloss.data.files import dataset_files
 from detloss.errors import TrainingFailed, UserError
+from detloss.ranks import rank_given, translate_srun
 from detloss.settings import check_settings
+from detloss.step import device_name
 from detloss.train import Metrics, train
 
 COLLECTIVE_TIMEOUT = timedelta(hours=2)
@@ -32,59 +34,68 @@ def launch(cfg: DictConfig, folder: Path, *, sweep: str | None = None) -> Metric
     """
     check_settings(cfg)
     device = device_name(str(cfg.trainer.device))
-    if _started_by_srun():
-        _take_over_from_srun()
-    if "RANK" in os.environ:
+    if rank_given() is not None:
+        translate_srun()
         return _train_in_group(cfg, folder, sweep, device)
-    if cfg.trainer.devices * cfg.trainer.nodes == 1:
+    if cfg.trainer.nodes > 1:
+        raise UserError(
+            f"trainer.nodes={cfg.trainer.nodes}: start every node by srun, or by torchrun "
+            f"--nnodes={cfg.trainer.nodes} --nproc-per-node={cfg.trainer.devices} --rdzv-backend=c10d "
+            "--rdzv-endpoint=FIRST_NODE:29400 -m detloss train ..."
+        )
+    if cfg.trainer.devices == 1:
         return train(cfg, folder, device=torch.device(device), sweep=sweep)
     return _train_by_workers(cfg, folder, sweep, device)
 
 
-def device_name(choice: str) -> str:
-    """Return cpu or cuda, which ``trainer.device`` names or leaves to what there is."""
-    if choice == "cuda" and not torch.cuda.is_available():
-        raise UserError("trainer.device=cuda: torch sees no GPU here; see `detloss doctor`")
-    if choice == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    return choice
-
-
 def _train_in_group(cfg: DictConfig, folder: Path, sweep: str | None, device: str) -> Metrics:
     """Join the process group that the environment describes, and train as one of its ranks."""
-    local_rank = int(os.environ.get("LOCAL_RANK", "0"))
-    if device == "cuda":
-        if local_rank >= torch.cuda.device_count():
-            raise UserError(
-                f"trainer.devices={cfg.trainer.devices}: this node has {torch.cuda.device_count()} GPUs"
-            )
-        torch.cuda.set_device(local_rank)
-        placed = torch.device("cuda", local_rank)
-    else:
-        # Ranks share the cores; two with all threads each slow each other tenfold.
-        torch.set_num_threads(max(1, torch.get_num_threads() // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))
-        placed = torch.device("cpu")
-    dist.init_process_group("nccl" if device == "cuda" else "gloo", timeout=COLLECTIVE_TIMEOUT)
+    placed = torch.device("cpu") if device == "cpu" else _gpu(int(os.environ.get("LOCAL_RANK", "0")))
+    dist.init_process_group(
+        "gloo" if device == "cpu" else "nccl",
+        timeout=COLLECTIVE_TIMEOUT,
+        device_id=None if device == "cpu" else placed,
+    )
     try:
-        return train(cfg, folder, device=placed, sweep=sweep)
-    finally:
+        metrics = train(cfg, folder, device=placed, sweep=sweep)
+    except KeyboardInterrupt:  # all ranks agreed to stop
         dist.destroy_process_group()
+        raise
+    # Not after a failure: it would wait for ranks that are still in a collective, or break their connection
+    # before this one's error is known.
+    dist.destroy_process_group()
+    return metrics
+
+
+def _gpu(local_rank: int) -> torch.device:
+    count = torch.cuda.device_count()
+    index = 0 if count == 1 and rank_given() is not None else local_rank  # srun may show a task its own alone
+    if index >= count:
+        raise UserError(
+            f"local rank {local_rank} has no GPU, this node shows {count}; try trainer.devices={count}"
+        )
+    torch.cuda.set_device(index)
+    return torch.device("cuda", index)
 
 
 def _train_by_workers(cfg: DictConfig, folder: Path, sweep: str | None, device: str) -> Metrics:
     """Start ``trainer.devices`` workers on this node and wait for them."""
+    devices = cfg.trainer.devices
+    if device == "cuda" and devices > torch.cuda.device_count():
+        raise UserError(f"trainer.devices={devices}: this node has {torch.cuda.device_count()} GPUs")
     dataset_files(cfg.dataset)  # generated data is made once, not by every rank
     # Otherwise a restarted attempt reads the addresses of the old one.
     os.environ.setdefault("TORCH_DISABLE_SHARE_RDZV_TCP_STORE", "1")
-    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, torch.get_num_threads() // cfg.trainer.devices)))
+    # Workers share the cores: two with all threads each slow each other tenfold.
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, torch.get_num_threads() // devices)))
     logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
     launch_config = LaunchConfig(
-        min_nodes=cfg.trainer.nodes,
-        max_nodes=cfg.trainer.nodes,
-        nproc_per_node=cfg.trainer.devices,
+        min_nodes=1,
+        max_nodes=1,
+        nproc_per_node=devices,
         run_id=folder.name,
         rdzv_backend="c10d",
-        rdzv_endpoint=_meeting_point(cfg.trainer.nodes),
+        rdzv_endpoint="localhost:0",
         max_restarts=0,
         monitor_interval=0.2,
         start_method="spawn",
@@ -98,19 +109,8 @@ def _train_by_workers(cfg: DictConfig, folder: Path, sweep: str | None, device: 
         raise KeyboardInterrupt from error
     if any(result is None for result in results.values()):
         raise KeyboardInterrupt
-    metrics: Metrics = results.get(0, {})
+    metrics: Metrics = results[0]
     return metrics
-
-
-def _meeting_point(nodes: int) -> str:
-    if nodes == 1:
-        return "localhost:0"
-    if "MASTER_ADDR" not in os.environ:
-        raise UserError(
-            f"trainer.nodes={nodes} needs MASTER_ADDR (the first node's name) and MASTER_PORT, the same on every "
-            "node; or start detloss by torchrun or srun"
-        )
-    return f"{os.environ['MASTER_ADDR']}:{os.environ.get('MASTER_PORT', '29400')}"
 
 
 @record
@@ -126,40 +126,32 @@ def _worker(content: str, folder: str, sweep: str | None, device: str) -> Metric
 
 
 def _explain(error: ChildFailedError) -> Exception:
-    """Return the first failure as an error of ours, one line."""
+    """Return the failure that the others followed from as an error of ours, one line.
+
+    A rank that raises breaks the connections of the others, which then fail, too; so errors of ours come first.
+    """
     rank, failure = error.get_first_failure()
-    # torch declares a string, and gives the error file's dict when a worker raised.
-    message = failure.message if isinstance(failure.message, str) else str(failure.message.get("message", ""))
-    kind, _, text = message.partition(": ")
-    if kind == "UserError":
-        return UserError(text)
-    if kind == "TrainingFailed":
-        return TrainingFailed(text)
-    reason = message.splitlines()[-1] if message else f"exit code {failure.exitcode}"
+    ours = {"UserError": UserError, "TrainingFailed": TrainingFailed}
+    messages = _recorded_messages(Path(failure.error_file))
+    for message in messages:
+        kind, _, text = message.partition(": ")
+        if kind in ours:
+            return ours[kind](text)
     if failure.exitcode < 0:
         reason = f"killed by {failure.signal_name()}"
+    else:
+        reason = messages[0].splitlines()[-1] if messages else f"exit code {failure.exitcode}"
     return TrainingFailed(f"worker {rank} ended: {reason}; the same command goes on from the last checkpoint")
 
 
-def _started_by_srun() -> bool:
-    return (
-        "RANK" not in os.environ and int(os.environ.get("SLURM_NTASKS", "1")) > 1 and "SLURM_PROCID" in os.environ
-    )
-
-
-def _take_over_from_srun() -> None:
-    """Say in torchrun's words what srun said in its own."""
-    environment = os.environ
-    hosts = subprocess.run(
-        ["scontrol", "show", "hostnames", environment["SLURM_JOB_NODELIST"]],
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout.split()
-    environment["RANK"] = environment["SLURM_PROCID"]
-    environment["WORLD_SIZE"] = environment["SLURM_NTASKS"]
-    environment["LOCAL_RANK"] = environment["SLURM_LOCALID"]
-    environment["LOCAL_WORLD_SIZE"] = str(int(environment["SLURM_NTASKS"]) // len(hosts))
-    environment.setdefault("MASTER_ADDR", hosts[0])
-    # Jobs on one node must not meet in one port.
-    environment.setdefault("MASTER_PORT", str(20000 + int(environment["SLURM_JOB_ID"]) % 20000))
+def _recorded_messages(error_file: Path) -> list[str]:
+    """Return what failed ranks wrote, "KIND: TEXT" each, the rank of ``error_file`` first."""
+    messages = []
+    others = sorted(error_file.parent.parent.glob("*/error.json"))
+    for path in (error_file, *(other for other in others if other != error_file)):
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))["message"]
+        except (OSError, ValueError, KeyError):
+            continue
+        messages.append(str(content["message"] if isinstance(content, dict) else content))
+    return messages

@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import secrets
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -35,7 +36,9 @@ class JsonLines(Logger):
         """Open for appending; lines beyond ``first_step`` belong to work that a resumed run does again."""
         lines = path.read_text("utf-8").splitlines() if path.exists() else []
         kept = [line for line in lines if _step_of(line) <= first_step]
-        path.write_text("".join(f"{line}\n" for line in kept), "utf-8")
+        partial = path.with_name(f".{path.name}.part")
+        partial.write_text("".join(f"{line}\n" for line in kept), "utf-8")
+        os.replace(partial, path)
         self._file = path.open("a", encoding="utf-8")
 
     def log(self, step: int, values: Scalars) -> None:
@@ -63,6 +66,9 @@ class WeightsAndBiases(Logger):
             entity=cfg.logger.entity,
             tags=list(cfg.logger.tags),
             name=folder.name,
+            id=_run_id(folder / "wandb.id"),
+            # A resumed training goes on in its W&B run; offline, W&B would lose the history of such a run.
+            resume="allow" if mode == "online" else None,
             group=sweep,
             dir=str(folder),
             config={str(key): value for key, value in content.items()},
@@ -135,6 +141,13 @@ def wandb_key_exists() -> bool:
         return "api.wandb.ai" in netrc.read_text("utf-8", errors="replace")
     except OSError:
         return False
+
+
+def _run_id(path: Path) -> str:
+    """Return the W&B id of the run in this folder, made when it is new."""
+    if not path.exists():
+        path.write_text(secrets.token_hex(4), encoding="utf-8")
+    return path.read_text(encoding="utf-8").strip()
 
 
 def _step_of(line: str) -> float:

@@ -20,7 +20,7 @@ from detloss.evaluation.predictions import FILE_NAME, Row, encode_masks
 from detloss.picture import Objects, draw_objects, side_by_side
 from detloss.progress import Display
 from detloss.stats import ClassStats
-from detloss.step import autocast_type
+from detloss.step import autocast_type, device_name
 
 
 def predict_images(
@@ -72,7 +72,7 @@ def predict_images(
         _require_same_classes(files, saved.stats, annotations)
     _require_safe_output(output, files.folder)
 
-    device = torch.device("cuda" if torch.cuda.is_available() and cfg.trainer.device != "cpu" else "cpu")
+    device = torch.device(device_name(str(cfg.trainer.device)))
     detector = build.detector(cfg, saved.stats, load=False)
     checkpoint.load_model(detector, saved.model, path)
     detector.to(device).eval()

@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import re
+import shutil
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -17,6 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from detloss import __version__
 from detloss.errors import UserError, nearest
+from detloss.stats import ClassStats
 
 Config = Mapping[str, object]
 Metrics = dict[str, dict[str, float | None]]
@@ -32,7 +34,7 @@ LENGTHS = ("schedule.steps", "schedule.epochs")
 
 OWN_FILES = (
     "config.yaml", "stats.json", "metrics.json", "metrics.jsonl", "per_class.csv", "predictions.*",
-    "last.ckpt*", "best.ckpt*", "nonfinite_batch.*", ".finished",
+    "last.ckpt*", "best.ckpt*", "nonfinite_batch.*", "wandb.id", ".finished",
 )  # fmt: skip
 """What detloss writes in a run folder, and so all that ``overwrite=true`` deletes."""
 
@@ -80,7 +82,7 @@ def state(folder: Path, config: Config) -> State:
         strangers = ", ".join(path.name for path in own_files(folder))
         if strangers:
             raise UserError(
-                f"{folder} holds {strangers} but no config.yaml; choose another output_dir, or overwrite=true"
+                f"{folder} holds {strangers} but no config.yaml; choose another output_dir"
             )
         return State.NEW
     saved = _flat(_read_plain(folder / "config.yaml"))
@@ -104,13 +106,25 @@ def prepare(folder: Path, config: Config, *, overwrite: bool, command: str = "")
     process can take the longer run for finished. Call it inside `locked`.
     """
     if overwrite:
-        for path in own_files(folder):
-            path.unlink()
+        _delete_run(folder)
     found = state(folder, config)
     if found is not State.FINISHED:
         (folder / FINISHED).unlink(missing_ok=True)
         _write_config(folder / "config.yaml", config, command)
     return found
+
+
+def _delete_run(folder: Path) -> None:
+    """Delete what detloss wrote in ``folder``, and nothing that only has the same names."""
+    config = folder / "config.yaml"
+    if not config.exists():
+        return
+    if not config.read_text(encoding="utf-8", errors="replace").startswith("# detloss"):
+        raise UserError(f"{config} was not written by detloss; overwrite=true deletes only its own runs")
+    for path in own_files(folder):
+        path.unlink()
+    for name in ("eval", "wandb", "predict"):
+        shutil.rmtree(folder / name, ignore_errors=True)
 
 
 def withdraw(folder: Path) -> None:
@@ -174,6 +188,15 @@ def read_metrics(run: Path) -> Metrics:
     except (OSError, ValueError) as error:
         raise UserError(f"cannot read {run / 'metrics.json'}: {error}") from error
     return {name: values for name, values in metrics.items() if isinstance(values, dict)}
+
+
+def read_stats(run: Path) -> ClassStats:
+    """Return the class statistics of the training set that ``stats.json`` keeps."""
+    try:
+        content = json.loads((run / "stats.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"cannot read {run / 'stats.json'}: {error}") from error
+    return ClassStats.from_json(content)
 
 
 def difference(old: Config, new: Config) -> dict[str, tuple[object, object]]:

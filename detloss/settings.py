@@ -50,6 +50,8 @@ RULES: dict[str, Rule] = {
     "dataset.flip": SHARE,
     "dataset.score_threshold": SHARE,
     "dataset.detections": COUNT,
+    "dataset.eval_scale": COUNT,
+    "dataset.max_size": COUNT,
 }
 
 CHOICES: dict[str, tuple[str, ...]] = {
@@ -71,6 +73,13 @@ def check_settings(cfg: DictConfig) -> None:
         value = OmegaConf.select(cfg, key)
         if not holds(value):
             raise UserError(f"{key}={value}: expected {expected}")
+    if cfg.trainer.patience is not None and cfg.trainer.evaluate_every is None:
+        raise UserError("trainer.patience counts evaluations: give trainer.evaluate_every=STEPS, too")
+    scales = cfg.dataset.scales
+    if scales is not None and not (
+        OmegaConf.is_list(scales) and scales and all(COUNT[1](side) for side in scales)
+    ):
+        raise UserError(f"dataset.scales={scales}: expected shortest sides in pixels such as [640,800], or null")
     if (cfg.schedule.steps is None) == (cfg.schedule.epochs is None):
         given = f"steps={cfg.schedule.steps} and epochs={cfg.schedule.epochs}"
         raise UserError(

@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
+from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 from torch.optim import Optimizer
 
 from detloss import distributed
@@ -45,7 +46,7 @@ class Step:
         """Do optimizer step ``number`` and return its losses and times.
 
         Raises:
-            TrainingFailed: a loss or gradient is not finite; nothing was updated.
+            TrainingFailed: a loss or gradient is not finite; no parameter was updated.
         """
         self.model.train()
         report, start = Report(), time.perf_counter()
@@ -56,11 +57,11 @@ class Step:
             asked = time.perf_counter()
             batch = next(batches)
             report.data_seconds += time.perf_counter() - asked
-            is_last = micro == self.accumulate - 1
-            sync = isinstance(self.model, DistributedDataParallel) and not is_last
-            with self.model.no_sync() if sync else nullcontext():  # type: ignore[union-attr,operator]
+            more = micro < self.accumulate - 1  # gradients are summed over ranks with the last one
+            parallel = isinstance(self.model, DistributedDataParallel)
+            with self.model.no_sync() if parallel and more else nullcontext():  # type: ignore[union-attr,operator]
                 report.add(self._backward(batch, number), 1 / self.accumulate)
-        self._update(number)
+        self._update(batch, number)
         report.seconds = time.perf_counter() - start
         return report
 
@@ -73,30 +74,29 @@ class Step:
             terms: dict[str, Tensor] = self.model(images, targets)
         loss = torch.stack([term.float() for term in terms.values()]).sum()
         if not math.isfinite(loss.item()):
-            self._give_up(batch, terms, number)
+            wrong = [f"{name}={term.item()}" for name, term in terms.items() if not math.isfinite(term.item())]
+            self._give_up(batch, ", ".join(wrong), number)
         self.scaler.scale(loss / self.accumulate).backward()
         return {"loss": loss.detach(), **{name: term.detach() for name, term in terms.items()}}
 
-    def _update(self, number: int) -> None:
+    def _update(self, batch: TrainingBatch, number: int) -> None:
+        self.scaler.unscale_(self.optimizer)
+        parameters = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
+        norm = get_total_norm([parameter.grad for parameter in parameters if parameter.grad is not None])
+        # A scaler that is on skips such a step by itself, and then scales less.
+        if not self.scaler.is_enabled() and not math.isfinite(norm.item()):
+            self._give_up(batch, "the gradient", number)
         if self.clip_norm is not None:
-            self.scaler.unscale_(self.optimizer)
-            parameters = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
-            norm = torch.nn.utils.clip_grad_norm_(parameters, self.clip_norm)
-            # The scaler skips such a step by itself, and then scales less.
-            if not self.scaler.is_enabled() and not math.isfinite(norm.item()):
-                raise TrainingFailed(
-                    f"step {number}: the gradient is not finite, though the loss is; try a lower schedule.lr"
-                )
+            clip_grads_with_norm_(parameters, self.clip_norm, norm)
         self.scaler.step(self.optimizer)
         self.scaler.update()
 
-    def _give_up(self, batch: TrainingBatch, terms: dict[str, Tensor], number: int) -> None:
-        wrong = [f"{name}={term.item()}" for name, term in terms.items() if not math.isfinite(term.item())]
+    def _give_up(self, batch: TrainingBatch, what: str, number: int) -> None:
         image_ids = [int(target["image_id"]) for target in batch[1]]
         torch.save({"images": batch[0], "targets": batch[1]}, self.rescue)
         raise TrainingFailed(
-            f"step {number}, images {image_ids}: {', '.join(wrong)} is not finite; the batch is kept in "
-            f"{self.rescue}; try a lower schedule.lr, a longer warm-up, or trainer.precision=fp32"
+            f"step {number}, images {image_ids}: {what} is not finite; the batch is kept in {self.rescue}; "
+            "try a lower schedule.lr, a longer warm-up, or trainer.precision=fp32"
         )
 
 
@@ -130,6 +130,15 @@ class Window:
         values["step_seconds"] = sum(report.seconds for report in self.reports) / count
         self.reports = []
         return values
+
+
+def device_name(choice: str) -> str:
+    """Return cpu or cuda, which ``trainer.device`` names or leaves to what there is."""
+    if choice == "cuda" and not torch.cuda.is_available():
+        raise UserError("trainer.device=cuda: torch sees no GPU here; see `detloss doctor`")
+    if choice == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    return choice
 
 
 def autocast_type(precision: str, device: torch.device) -> torch.dtype:

@@ -6,11 +6,10 @@ import torch
 from omegaconf import DictConfig
 
 from detloss import build, checkpoint, distributed
-from detloss.checkpoint import Progress
 from detloss.data.files import dataset_files
 from detloss.data.loader import BatchPlan, training_loader
 from detloss.data.transforms import training_transform
-from detloss.evaluate import Metrics, evaluate_detector, flat
+from detloss.evaluate import Metrics, check_evaluation, evaluate_detector, flat
 from detloss.interrupt import StopRequest
 from detloss.loggers import open_loggers
 from detloss.losses.base import state_scalars
@@ -37,38 +36,21 @@ def train(cfg: DictConfig, folder: Path, *, device: torch.device, sweep: str | N
     dataset, validation = build.training_set(cfg, files), build.validation_set(cfg, files)
     plan = BatchPlan(build.sampler(cfg, dataset), dataset.sizes, batch_size=schedule.batch_size, seed=cfg.seed)
     total = total_steps(schedule, plan)
+    check_evaluation(cfg, validation, dataset.stats)
 
     # Model; every rank starts from the same weights and then draws its own proposals
+    last = folder / "last.ckpt"
+    resuming = distributed.from_leader(last.exists(), device) > 0
     torch.manual_seed(cfg.seed)
-    detector = build.detector(cfg, dataset.stats).to(device)
+    detector = build.detector(cfg, dataset.stats, load=not resuming).to(device)
     optimizer = build.optimizer(cfg, detector)
     precision = autocast_type(trainer.precision, device)
     scaler = torch.amp.GradScaler(device.type, enabled=precision is torch.float16)
     torch.manual_seed(cfg.seed + rank)
-
-    # Where the run stands
-    progress, last = Progress(), folder / "last.ckpt"
-    if last.exists():
-        saved = checkpoint.load(last)
-        progress = checkpoint.resume(saved, model=detector, optimizer=optimizer, scaler=scaler, path=last)
-
-    def save(name: str) -> None:
-        checkpoint.save(
-            folder / name,
-            model=detector,
-            optimizer=optimizer,
-            scaler=scaler,
-            progress=progress,
-            stats=dataset.stats,
-        )
-
-    def evaluate() -> Metrics:
-        """Evaluate and log; keep the best checkpoint. Ranks agree on the score."""
-        metrics = evaluate_detector(cfg, detector, validation, files, dataset.stats, folder, device=device)
-        loggers.log(progress.step, flat(metrics))
-        if progress.note_score(distributed.from_leader(metrics.get("bbox", {}).get("AP") or 0.0, device)):
-            save("best.ckpt")
-        return metrics
+    state = checkpoint.RunState(detector, optimizer, scaler, dataset.stats)
+    if resuming:
+        state.resume(last)
+    progress = state.progress
 
     batches = training_loader(
         dataset,
@@ -92,16 +74,27 @@ def train(cfg: DictConfig, folder: Path, *, device: torch.device, sweep: str | N
         precision,
         rescue=folder / f"nonfinite_batch.{rank}.pt",
     )
-    loggers = open_loggers(cfg, folder, first_step=progress.step, sweep=sweep)
+
+    def evaluate() -> Metrics:
+        """Evaluate and log; keep the best checkpoint. Ranks agree on the score."""
+        with display.paused():
+            metrics = evaluate_detector(cfg, detector, validation, files, dataset.stats, folder, device=device)
+        loggers.log(progress.step, flat(metrics))
+        if progress.note_score(distributed.from_leader(metrics.get("bbox", {}).get("AP") or 0.0, device)):
+            state.save(folder / "best.ckpt")
+        return metrics
+
     if rank == 0:
         build.describe_data(dataset, validation, folder)
-    with (
-        loggers,
-        Display("train", total, done=progress.step, visible=rank == 0) as display,
-        StopRequest() as stop,
-    ):
+    loggers = open_loggers(cfg, folder, first_step=progress.step, sweep=sweep)
+    display = Display("train", total, done=progress.step, visible=rank == 0)
+    with loggers, display, StopRequest() as stop:
         window = Window()
-        while progress.step < total and not progress.is_out_of(trainer.patience):
+        while True:
+            if progress.is_due(trainer.evaluate_every, total):
+                evaluate()
+            if progress.step >= total or progress.is_out_of(trainer.patience):
+                break
             rate = set_learning_rate(schedule, optimizer, progress.step, total)
             window.reports.append(step(batches, progress.step))
             progress.step += 1
@@ -111,11 +104,10 @@ def train(cfg: DictConfig, folder: Path, *, device: torch.device, sweep: str | N
                 epoch = plan.epoch_of_step(progress.step - 1)[0]
                 loggers.log(progress.step, {"epoch": epoch, "lr": rate, **values, **state_scalars(detector)})
                 display.note(progress.step, values)
-            if distributed.any_rank(stop.made, device):
-                save("last.ckpt")
+            stopping = distributed.any_rank(stop.made, device)
+            if stopping or progress.step % trainer.checkpoint_every == 0:
+                state.save(last)
+            if stopping:
                 raise KeyboardInterrupt
-            if trainer.evaluate_every and progress.step % trainer.evaluate_every == 0 and progress.step < total:
-                evaluate()
-            if progress.step % trainer.checkpoint_every == 0 or progress.step == total:
-                save("last.ckpt")
+        state.save(last)
         return evaluate()

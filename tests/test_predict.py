@@ -50,14 +50,8 @@ def run(tmp_path: Path, data: tuple[Path, Path]) -> Iterator[Path]:
     model = build.detector(cfg, stats)
     with torch.no_grad():  # so that scores of an untrained model differ
         model.roi_heads.box_predictor.cls_score.weight.mul_(300)  # type: ignore[union-attr, operator]
-    checkpoint.save(
-        folder / "last.ckpt",
-        model=model,
-        optimizer=build.optimizer(cfg, model),
-        scaler=torch.amp.GradScaler("cpu", enabled=False),
-        progress=checkpoint.Progress(),
-        stats=stats,
-    )
+    scaler = torch.amp.GradScaler("cpu", enabled=False)
+    checkpoint.RunState(model, build.optimizer(cfg, model), scaler, stats).save(folder / "last.ckpt")
     yield folder
 
 

@@ -1,13 +1,14 @@
 """Which files a data set's config means."""
 
 from dataclasses import dataclass
+from inspect import signature
 from pathlib import Path
 
 from omegaconf import DictConfig
 
-from detloss.data.shapes import shapes_dataset
+from detloss.data.shapes import ShapesPaths, shapes_dataset
 from detloss.data.split import split_annotations
-from detloss.errors import UserError
+from detloss.errors import UserError, nearest
 
 
 @dataclass(frozen=True)
@@ -27,13 +28,24 @@ def dataset_files(dataset: DictConfig) -> DatasetFiles:
         UserError: a file or folder is neither given nor found under ``dataset.root``.
     """
     if dataset.format == "shapes":
-        paths = shapes_dataset(_path(dataset.root) if dataset.root else None, **dataset.generator)
+        paths = _generated(dataset.generator)
         return DatasetFiles(paths.train_annotations, paths.train_images, paths.val_annotations, paths.val_images)
     train = _split_files(dataset, "train")
     if dataset.split is not None:
         train_json, val_json = split_annotations(train[0], float(dataset.split), seed=0)
         return DatasetFiles(train_json, train[1], val_json, train[1])
     return DatasetFiles(*train, *_split_files(dataset, "val"))
+
+
+def _generated(generator: DictConfig) -> ShapesPaths:
+    known = set(signature(shapes_dataset).parameters) - {"root", "progress"}
+    options = {str(key): value for key, value in generator.items()}
+    for key, value in options.items():
+        if key not in known:
+            raise UserError(f"dataset.generator has no option '{key}'{nearest(key, known)}")
+        if not isinstance(value, int) or isinstance(value, bool):
+            raise UserError(f"dataset.generator.{key}={value}: expected a whole number")
+    return shapes_dataset(**options)
 
 
 def _split_files(dataset: DictConfig, part: str) -> tuple[Path, Path]:

@@ -62,7 +62,7 @@ class ECM(ClassLoss):
     def forward(
         self, logits: Tensor, labels: Tensor, weights: Tensor | None = None, quality: Tensor | None = None
     ) -> Tensor:
-        if self.training and self.forwards < self.measure_forwards:
+        if self.training and self.measure_forwards and self.forwards < self.measure_forwards:
             self._measure(labels if weights is None else labels[weights > 0])
         logits = at_least_float32(logits)
         # Eq. 11: s = w+ e^f / (w+ e^f + w- e^-f) = sigma(2 f + log(w+ / w-)), finite for any f.

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.autograd.function import FunctionCtx
+from torch.autograd.function import FunctionCtx, once_differentiable
 
 from detloss.losses.base import ClassLoss
 from detloss.losses.binary_cross_entropy import at_least_float32, positive_entries, softplus
@@ -88,6 +88,7 @@ class _FocalSum(torch.autograd.Function):
         return total
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: FunctionCtx, *output_gradient: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
         (gradient,) = ctx.saved_tensors  # type: ignore[attr-defined]
         return gradient * output_gradient[0], None, None, None, None, None

@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 from torchvision.models.detection import fcos
-from torchvision.models.detection.anchor_utils import AnchorGenerator
 
 from detloss.losses import DetectionLoss
+from detloss.models.anchors import Anchors
 from detloss.models.backbone import ResNetFPN
 from detloss.models.dense import Targets, dense_detections, dense_samples, start_at_prior
 from detloss.models.normalizer import count_per_rank
@@ -76,7 +76,7 @@ class FCOS(fcos.FCOS):
     ) -> None:
         """Build the detector; an anchor is a location's square of one stride. Defaults are torchvision's,
         except its score threshold of 0.2, which hides low-scored classes."""
-        anchors = AnchorGenerator(tuple((2**level,) for level in levels), ((1.0,),) * len(levels))
+        anchors = Anchors(tuple((2**level,) for level in levels), ((1.0,),) * len(levels))
         super().__init__(
             backbone,
             loss.coder.num_classes,

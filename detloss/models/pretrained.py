@@ -70,6 +70,15 @@ def _means_the_same(part: str, coder: ClassCoder) -> bool:
     return part != CLASSIFIERS[1] or isinstance(coder, Sigmoid)
 
 
+def without_epsilon(state: dict[str, Tensor], epsilon: float = 1e-5) -> dict[str, Tensor]:
+    """Return weights that act under a FrozenBatchNorm of ``epsilon`` as they do under one of 0.
+
+    torchvision trained its R-CNN and RetinaNet COCO weights without it and sets the modules' to 0 for them; in
+    the variances it outlives saving, evaluation and ``init=``.
+    """
+    return {key: value - epsilon if key.endswith("running_var") else value for key, value in state.items()}
+
+
 def select_classes(value: Tensor, columns: Sequence[int], *, blocks: int) -> Tensor:
     """Pick classes along dimension 0, laid out as [blocks, 91, parameters of a class]."""
     grouped = value.unflatten(0, (blocks, len(COCO_NAMES), -1))

@@ -2,18 +2,17 @@
 
 from collections.abc import Sequence
 
-from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.faster_rcnn import TwoMLPHead
 from torchvision.models.detection.generalized_rcnn import GeneralizedRCNN
 from torchvision.models.detection.mask_rcnn import MaskRCNNHeads
-from torchvision.models.detection.rpn import RPNHead
 from torchvision.ops import MultiScaleRoIAlign
 
 from detloss.losses import DetectionLoss
+from detloss.models.anchors import Anchors
 from detloss.models.backbone import ResNetFPN
 from detloss.models.predictor import BoxPredictor, mask_predictor
 from detloss.models.roi_heads import RoIHeads
-from detloss.models.rpn import RPN
+from detloss.models.rpn import RPN, RPNHead
 from detloss.models.transform import DetectorTransform
 
 ASPECT_RATIOS = (0.5, 1.0, 2.0)
@@ -53,7 +52,7 @@ class RCNN(GeneralizedRCNN):
     ) -> None:
         """Build the detector; sizes are in pixels, thresholds in 0..1, defaults torchvision's."""
         channels, classes = backbone.out_channels, loss.coder.num_classes
-        anchors = AnchorGenerator(tuple((size,) for size in anchor_sizes), (ASPECT_RATIOS,) * len(anchor_sizes))
+        anchors = Anchors(tuple((size,) for size in anchor_sizes), (ASPECT_RATIOS,) * len(anchor_sizes))
         proposals = {"training": rpn_proposals_train, "testing": rpn_proposals_test}
         rpn = RPN(
             anchors,

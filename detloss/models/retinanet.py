@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 from torchvision.models.detection import retinanet
 from torchvision.models.detection._utils import Matcher
-from torchvision.models.detection.anchor_utils import AnchorGenerator
 
 from detloss.losses import DetectionLoss
+from detloss.models.anchors import Anchors
 from detloss.models.backbone import ResNetFPN
 from detloss.models.dense import Targets, dense_detections, dense_samples, start_at_prior
 from detloss.models.transform import DetectorTransform
@@ -62,7 +62,7 @@ class RetinaNet(retinanet.RetinaNet):
     ) -> None:
         """Build the detector; sizes are in pixels, thresholds in 0..1, defaults torchvision's."""
         octaves = tuple((size, int(size * 2 ** (1 / 3)), int(size * 2 ** (2 / 3))) for size in anchor_sizes)
-        anchors = AnchorGenerator(octaves, ((0.5, 1.0, 2.0),) * len(octaves))
+        anchors = Anchors(octaves, ((0.5, 1.0, 2.0),) * len(octaves))
         head = RetinaNetHead(backbone.out_channels, anchors.num_anchors_per_location()[0], loss)
         super().__init__(
             backbone,

@@ -3,12 +3,20 @@
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from torchvision.models.detection.rpn import RegionProposalNetwork
+from torchvision.models.detection import rpn
 
 from detloss.models.normalizer import count_per_rank
 
 
-class RPN(RegionProposalNetwork):
+class RPNHead(rpn.RPNHead):
+    """torchvision's head with float32 outputs, also under autocast: proposals are decoded from them."""
+
+    def forward(self, x: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+        logits, deltas = super().forward(x)
+        return [level.float() for level in logits], [level.float() for level in deltas]
+
+
+class RPN(rpn.RegionProposalNetwork):
     """torchvision's RPN, its losses divided by the samples of all ranks instead of this rank's."""
 
     def compute_loss(
