@@ -15,6 +15,7 @@ from detloss.errors import TrainingFailed, UserError
 from detloss.ranks import rank_given
 
 from . import compose
+from .summary import print_summary
 from .verb import Overrides
 
 if TYPE_CHECKING:
@@ -27,11 +28,13 @@ PROGRAM = "detloss train"
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a run ended: its exit code, box AP (nan without one) and the line that says so."""
+    """How a run ended: its exit code, box AP (nan without one), the line that says so, and what it found."""
 
     exit_code: int
     score: float
     line: str
+    overrides: list[str]
+    metrics: Metrics
 
 
 def train(overrides: Overrides = None) -> None:
@@ -54,6 +57,7 @@ def train(overrides: Overrides = None) -> None:
     if len(outcomes) > 1 and not _follower():
         print(f"\n{len(outcomes)} runs, {sum(outcome.exit_code > 0 for outcome in outcomes)} failed")
         print("\n".join(f"  {outcome.line}" for outcome in outcomes))
+        print_summary((outcome.overrides, outcome.metrics) for outcome in outcomes if outcome.metrics)
     worst = max((outcome.exit_code for outcome in outcomes), default=0)
     if worst:
         raise typer.Exit(worst)
@@ -78,14 +82,15 @@ def _train_one(cfg: DictConfig, words: list[str], sweep: str | None) -> Outcome:
         folder = _folder(cfg, sweep)
         metrics = _in_its_folder(cfg, folder, words, sweep)
     except UserError as error:
-        return Outcome(2, math.nan, f"error: {where}{error}")
+        return Outcome(2, math.nan, f"error: {where}{error}", overrides, {})
     except TrainingFailed as error:
-        return Outcome(1, math.nan, f"error: {where}{error}")
+        return Outcome(1, math.nan, f"error: {where}{error}", overrides, {})
     except Exception as error:  # a defect of ours: show where, and let the rest of a sweep run
         traceback.print_exc()
-        return Outcome(1, math.nan, f"error: {where}{type(error).__name__}: {error}")
+        return Outcome(1, math.nan, f"error: {where}{type(error).__name__}: {error}", overrides, {})
     score = metrics.get("bbox", {}).get("AP")
-    return Outcome(0, math.nan if score is None else score, f"{folder}: {metrics_line(metrics)}")
+    line = f"{folder}: {metrics_line(metrics)}"
+    return Outcome(0, math.nan if score is None else score, line, overrides, metrics)
 
 
 def _in_its_folder(cfg: DictConfig, folder: Path, words: list[str], sweep: str | None) -> Metrics:

@@ -1,4 +1,4 @@
-"""From a composed config to objects; the only module of the library that reads configs.
+"""From a composed config to objects: data sets, samplers, losses, detectors, optimizers.
 
 Nothing here imports torch until an object that needs it is built, so that ``detloss stats`` stays quick.
 """

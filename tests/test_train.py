@@ -208,7 +208,10 @@ def test_a_workers_user_error_reaches_the_parent_as_the_same_line(
 
 def start(folder: Path, *words: str) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "detloss", "train", *words, f"output_dir={folder}"]
-    return subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+    # A session of its own, so that a signal can be sent to all its processes, as a terminal does.
+    return subprocess.Popen(
+        command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, start_new_session=True
+    )
 
 
 def wait_for(condition: Callable[[], bool], process: subprocess.Popen[str]) -> None:
@@ -243,7 +246,7 @@ def test_ctrl_c_saves_and_leaves_with_130(tmp_path: Path, data: tuple[str, ...],
     process = start(folder, *SMALL, *data, "model=retinanet", "schedule.steps=500", f"trainer.devices={devices}")
     lines = folder / "metrics.jsonl"
     wait_for(lambda: lines.exists() and lines.read_text().count("\n") > 1, process)
-    process.send_signal(signal.SIGINT)
+    os.killpg(process.pid, signal.SIGINT)
     _, errors = process.communicate(timeout=120)
     assert process.returncode == 130, errors
     assert checkpoint.load(folder / "last.ckpt").progress.step >= 2
