@@ -134,9 +134,9 @@ def load(path: Path) -> Checkpoint:
     except Exception as error:  # torch raises many kinds on damaged or foreign files
         raise UserError(f"checkpoint {path}: damaged, or not a file that can be read safely") from error
     try:
+        if not isinstance(content, dict) or not isinstance(content["model"], dict):
+            raise TypeError("a dict of a model's tensors")
         meta = json.loads(content["meta"])
-        if not isinstance(content["model"], dict):
-            raise TypeError("model")
         return Checkpoint(
             model=content["model"],
             stats=ClassStats.from_json(meta["stats"]),

@@ -34,6 +34,8 @@ def launch(cfg: DictConfig, folder: Path, *, sweep: str | None = None) -> Metric
     """
     check_settings(cfg)
     device = device_name(str(cfg.trainer.device))
+    if device == "cpu" and cfg.backbone.norm == "sync":
+        raise UserError("backbone.norm=sync needs GPUs; on a CPU use group, or batch")
     if rank_given() is not None:
         translate_srun()
         return _train_in_group(cfg, folder, sweep, device)

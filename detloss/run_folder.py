@@ -81,9 +81,7 @@ def state(folder: Path, config: Config) -> State:
     if not (folder / "config.yaml").exists():
         strangers = ", ".join(path.name for path in own_files(folder))
         if strangers:
-            raise UserError(
-                f"{folder} holds {strangers} but no config.yaml; choose another output_dir"
-            )
+            raise UserError(f"{folder} holds {strangers} but no config.yaml; choose another output_dir")
         return State.NEW
     saved = _flat(_read_plain(folder / "config.yaml"))
     changes = difference(saved, _flat(config))

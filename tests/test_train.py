@@ -12,10 +12,12 @@ from pathlib import Path
 import pytest
 import torch
 from hydra import compose, initialize_config_module
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from detloss import checkpoint
 from detloss.errors import TrainingFailed, UserError
+from detloss.evaluate import evaluate_run
+from detloss.evaluation.predictions import read_predictions
 from detloss.launch import launch
 
 # Everything small, every proposal taken, no statistics of the batch in the norm.
@@ -155,6 +157,45 @@ def test_early_stop_and_best_checkpoint_follow_the_evaluations(tmp_path: Path, d
     assert checkpoint.load(tmp_path / "run" / "best.ckpt").progress.step == 1
     steps = [json.loads(line)["step"] for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     assert max(steps) == 3
+
+
+def test_both_ranks_predict_with_the_statistics_that_the_checkpoint_holds(
+    tmp_path: Path, data: tuple[str, ...]
+) -> None:
+    words = (*SMALL, *data, "backbone.norm=batch", "model=fcos", "schedule.steps=3", "schedule.lr=0.01")
+    run(tmp_path / "run", *words, "dataset.score_threshold=0", "trainer.devices=2")
+    cfg = config(*words, "dataset.score_threshold=0")
+    (tmp_path / "run" / "config.yaml").write_text(OmegaConf.to_yaml(cfg, resolve=True))
+    evaluate_run(tmp_path / "run", [], checkpoint_name="last", predictions=None)
+    found = [read_predictions(tmp_path / "run" / name) for name in ("predictions.json", "eval/predictions.json")]
+    scores = [sorted(row["score"] for row in rows) for rows in found]  # type: ignore[type-var]
+    assert scores[0] == pytest.approx(scores[1], abs=1e-6)
+
+
+def test_the_official_lvis_layout_trains_by_its_recipe(
+    tmp_path: Path, tiny_coco: Callable[..., tuple[Path, Path]]
+) -> None:
+    annotations, images = tiny_coco(6)
+    content = json.loads(annotations.read_text())
+    root = tmp_path / "lvis"
+    (root / "annotations").mkdir(parents=True)
+    (root / "train2017").symlink_to(images)
+    for image in content["images"]:
+        image["coco_url"] = f"http://images.cocodataset.org/train2017/{image.pop('file_name')}"
+        image |= {"neg_category_ids": [20], "not_exhaustive_category_ids": []}
+    for category in content["categories"]:
+        category |= {"frequency": "r", "image_count": 1, "instance_count": 1}
+    content["annotations"] = [row for row in content["annotations"] if not row.pop("iscrowd")]
+    for part in ("train", "val"):
+        (root / "annotations" / f"lvis_v1_{part}.json").write_text(json.dumps(content))
+    words = [word for word in SMALL if word != "dataset=coco"]
+    words += [f"dataset.root={root}", "backbone.weights=null", "schedule.steps=2", "dataset.warmup_steps=1"]
+    metrics = run(tmp_path / "run", "dataset=lvis_v1", "model=maskrcnn", "loss=ecm", *words)
+    assert metrics["bbox"].keys() == metrics["segm"].keys() >= {"AP", "APr", "APc", "APf"}
+    assert metrics["bbox"]["APf"] is None  # nothing is frequent
+    # Six images, one of them empty: the recipe drops it, and every class is rarer than 1e-3 of nothing.
+    assert checkpoint.load(tmp_path / "run" / "last.ckpt").stats.num_images == 6
+    assert "roi_heads.box_predictor.cls_score.weight" in weights(tmp_path / "run")
 
 
 def test_init_takes_all_but_the_class_sized_layers_of_a_run_on_other_classes(
