@@ -140,7 +140,11 @@ def mark_finished(folder: Path) -> None:
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Hold ``folder`` (made when absent) for this process; one another process holds is a `UserError`."""
+    """Hold ``folder`` for this process; one another process holds is a `UserError`.
+
+    A folder that is made here and in which nothing is left goes again: a refused run leaves no trace.
+    """
+    made = not folder.exists()
     try:
         folder.mkdir(parents=True, exist_ok=True)
         stream = (folder / LOCK).open("a")
@@ -154,7 +158,12 @@ def locked(folder: Path) -> Iterator[None]:
             raise UserError(
                 f"another training is writing in {folder}; wait for it, or choose another output_dir"
             ) from error
-        yield
+        try:
+            yield
+        finally:
+            if made and [path.name for path in folder.iterdir()] == [LOCK]:
+                (folder / LOCK).unlink()
+                folder.rmdir()
 
 
 def own_files(folder: Path) -> list[Path]:

@@ -94,6 +94,19 @@ def test_only_a_marked_run_is_finished_and_a_longer_schedule_goes_on(tmp_path: P
     assert yaml.safe_load((tmp_path / "config.yaml").read_text())["schedule"]["steps"] == 800
 
 
+def test_a_refused_run_leaves_no_folder_and_a_begun_one_keeps_its_own(tmp_path: Path) -> None:
+    with locked(tmp_path / "refused"):
+        pass
+    assert not (tmp_path / "refused").exists()
+    (tmp_path / "mine").mkdir()
+    with locked(tmp_path / "mine"):
+        pass
+    assert (tmp_path / "mine").is_dir()
+    with locked(tmp_path / "begun"):
+        (tmp_path / "begun" / "config.yaml").touch()
+    assert (tmp_path / "begun" / "config.yaml").exists()
+
+
 def test_overwrite_deletes_what_detloss_writes_and_nothing_else(tmp_path: Path) -> None:
     prepare(tmp_path, config(), overwrite=False)
     finish(tmp_path)
