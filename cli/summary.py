@@ -8,6 +8,7 @@ from rich.table import Table
 
 Metrics = dict[str, dict[str, float | None]]
 
+KINDS = {"bbox": "boxes", "segm": "masks"}
 SHOWN = ("AP", "AP50", "APr", "APc", "APf")
 
 
@@ -21,18 +22,20 @@ def print_summary(runs: Iterable[tuple[list[str], Metrics]]) -> None:
     for overrides, metrics in runs:
         words = [word for word in overrides if not word.startswith(("seed=", "output_dir=", "trainer."))]
         settings.setdefault(" ".join(words), []).append(metrics)
-    kinds = sorted({kind for found in settings.values() for metrics in found for kind in metrics})
     table = Table(caption="mean ± standard deviation over seeds", caption_justify="left")
     table.add_column("setting")
     table.add_column("seeds", justify="right")
-    columns = [(kind, name) for kind in kinds for name in SHOWN]
-    for kind, name in columns:
-        table.add_column(f"{kind} {name}", justify="right", no_wrap=True)
+    table.add_column("IoU of")
+    for name in SHOWN:
+        table.add_column(name, justify="right", no_wrap=True)
     for setting, found in settings.items():
-        values = [[metrics.get(kind, {}).get(name) for metrics in found] for kind, name in columns]
-        table.add_row(setting, str(len(found)), *(spread(column) for column in values))
+        for kind in sorted({kind for metrics in found for kind in metrics}):
+            columns = [[metrics.get(kind, {}).get(name) for metrics in found] for name in SHOWN]
+            table.add_row(setting, str(len(found)), KINDS.get(kind, kind), *map(spread, columns))
     console = Console()
-    console.print(table, width=max(console.width, 30 + 14 * len(columns)) if not console.is_terminal else None)
+    if not console.is_terminal:  # a log has room for whole settings
+        console = Console(width=90 + max(map(len, settings), default=0))
+    console.print(table)
 
 
 def spread(values: list[float | None]) -> str:

@@ -17,7 +17,7 @@ def test_runs_that_differ_in_their_seed_share_a_row(capsys: pytest.CaptureFixtur
         for loss, seed, value in [("ce", 0, 0.2), ("ce", 1, 0.3), ("ecm", 0, 0.4)]
     )
     rows = [line.split("│") for line in capsys.readouterr().out.splitlines() if "loss=" in line]
-    assert [[cell.strip() for cell in row[1:4]] for row in rows] == [
-        ["loss=ce", "2", "25.0 ± 7.1"],
-        ["loss=ecm", "1", "40.0"],
+    assert [[cell.strip() for cell in row[1:5]] for row in rows] == [
+        ["loss=ce", "2", "boxes", "25.0 ± 7.1"],
+        ["loss=ecm", "1", "boxes", "40.0"],
     ]
