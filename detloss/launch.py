@@ -23,6 +23,8 @@ from detloss.train import Metrics, train
 COLLECTIVE_TIMEOUT = timedelta(hours=2)
 """Ranks wait this long for rank 0, which evaluates large validation sets alone."""
 
+INTERRUPTED = 130
+
 
 def launch(cfg: DictConfig, folder: Path, *, sweep: str | None = None) -> Metrics:
     """Train ``cfg`` in ``folder`` and return the metrics of rank 0, empty on other ranks.
@@ -106,25 +108,28 @@ def _train_by_workers(cfg: DictConfig, folder: Path, sweep: str | None, device: 
     try:
         results = elastic_launch(launch_config, _worker)(content, str(folder), sweep, device)
     except ChildFailedError as error:
+        if error.get_first_failure()[1].exitcode == INTERRUPTED:
+            raise KeyboardInterrupt from error
         raise _explain(error) from error
     except SignalException as error:
         raise KeyboardInterrupt from error
-    if any(result is None for result in results.values()):
-        raise KeyboardInterrupt
     metrics: Metrics = results[0]
     return metrics
 
 
 @record
-def _worker(content: str, folder: str, sweep: str | None, device: str) -> Metrics | None:
-    """Run one rank; None says that it was stopped and saved."""
+def _worker(content: str, folder: str, sweep: str | None, device: str) -> Metrics:
+    """Run one rank; one that was stopped and saved exits with code 130.
+
+    It must exit: torch elastic, once interrupted, waits 30 seconds for a worker that returned.
+    """
     logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
     cfg = OmegaConf.create(content)
     assert isinstance(cfg, DictConfig)
     try:
         return _train_in_group(cfg, Path(folder), sweep, device)
     except KeyboardInterrupt:
-        return None
+        raise SystemExit(INTERRUPTED) from None
 
 
 def _explain(error: ChildFailedError) -> Exception:
