@@ -138,6 +138,8 @@ def predict_set(
                 None if masks is None else encode_masks(masks.numpy()),
             )
             display.advance(done)
+            if done % 500 == 0:
+                display.note(done, {})
     distributed.barrier()
     return merge_shards(folder, ranks) if rank == 0 else folder / "predictions.json"
 

@@ -132,6 +132,7 @@ def test_the_quick_recipe_on_two_ranks_has_the_mean_loss_of_one_within_five_perc
         run(folder, *words, f"trainer.devices={devices}", "trainer.log_every=10")
         values = [line["loss"] for line in losses(folder)]
         means.append(sum(values) / len(values))
+    print(f"mean loss of 50 steps: {means[0]:.4f} on one rank, {means[1]:.4f} on two")
     assert means[0] == pytest.approx(means[1], rel=0.05)
 
 
