@@ -67,8 +67,7 @@ class WeightsAndBiases(Logger):
             tags=list(cfg.logger.tags),
             name=folder.name,
             id=_run_id(folder / "wandb.id"),
-            # A resumed training goes on in its W&B run; offline, W&B would lose the history of such a run.
-            resume="allow" if mode == "online" else None,
+            resume="allow",  # a resumed training goes on in its W&B run
             group=sweep,
             dir=str(folder),
             config={str(key): value for key, value in content.items()},

@@ -2,8 +2,10 @@
 
 import json
 import struct
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from omegaconf import DictConfig, OmegaConf
@@ -37,16 +39,12 @@ def test_without_key_or_mode_auto_means_local_and_with_either_it_means_wandb(
 
 
 def test_an_offline_wandb_run_holds_config_group_and_values(tmp_path: Path) -> None:
-    from wandb.proto import wandb_internal_pb2
-
     with open_loggers(config("wandb"), tmp_path, first_step=0, sweep="my-sweep") as loggers:
         loggers.log(1, {"loss": 2.5, "bbox/APr": None})
         loggers.log(2, {"loss": 1.25, "bbox/APr": 0.125})
     (file,) = tmp_path.glob("wandb/offline-run-*/*.wandb")
     history, groups, updates, codes = [], set(), {}, []
-    for data in leveldb_records(file.read_bytes()):
-        record = wandb_internal_pb2.Record()
-        record.ParseFromString(data)
+    for record in finished_run(file):
         if record.HasField("history"):
             row = {item.key or "/".join(item.nested_key): item.value_json for item in record.history.item}
             history.append({key: json.loads(value) for key, value in row.items()})
@@ -58,6 +56,18 @@ def test_an_offline_wandb_run_holds_config_group_and_values(tmp_path: Path) -> N
     rows = [(row["_step"], row["loss"], row.get("bbox/APr")) for row in history]
     assert rows == [(1, 2.5, None), (2, 1.25, 0.125)]
     assert groups == {"my-sweep"} and json.loads(updates["seed"]) == 3 and codes == [0]
+
+
+def finished_run(file: Path) -> list[Any]:
+    """Return the records of a run once its last is there: W&B's own process writes on after ``finish``."""
+    from wandb.proto import wandb_internal_pb2
+
+    deadline = time.monotonic() + 60
+    while True:
+        records = [wandb_internal_pb2.Record.FromString(data) for data in leveldb_records(file.read_bytes())]
+        if (records and records[-1].HasField("exit")) or time.monotonic() > deadline:
+            return records
+        time.sleep(0.1)
 
 
 def leveldb_records(content: bytes) -> Iterator[bytes]:
