@@ -34,7 +34,7 @@ class Progress:
 
     def is_due(self, every: int | None, total: int) -> bool:
         """Whether an evaluation every so many steps is due; the one at the end is apart."""
-        return bool(every) and self.step % (every or 1) == 0 and self.evaluated < self.step < total
+        return every is not None and self.step % every == 0 and self.evaluated < self.step < total
 
     def is_out_of(self, patience: int | None) -> bool:
         """Whether the last ``patience`` evaluations brought no better AP; None is endless."""

@@ -147,8 +147,9 @@ def test_a_loss_that_is_not_finite_ends_the_run_and_keeps_the_batch(tmp_path: Pa
     with pytest.raises(TrainingFailed, match=r"step \d+.*not finite"):
         run(tmp_path / "run", *SMALL, *data, "model=retinanet", "schedule.steps=9", "schedule.lr=1e9",
             "schedule.clip_norm=null")  # fmt: skip
-    kept = list((tmp_path / "run").glob("nonfinite_batch*"))
-    assert not kept or torch.load(kept[0], weights_only=True)["images"]
+    (kept,) = (tmp_path / "run").glob("nonfinite_batch*")
+    batch = torch.load(kept, weights_only=True)
+    assert len(batch["images"]) == len(batch["targets"]) == 4
 
 
 def test_early_stop_and_best_checkpoint_follow_the_evaluations(tmp_path: Path, data: tuple[str, ...]) -> None:
