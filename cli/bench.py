@@ -7,11 +7,11 @@ import typer
 from . import compose
 from .verb import HYDRA_WORDS, Overrides, verb
 
-bench = typer.Typer(no_args_is_help=True, help="Measure how fast detloss is on this machine.")
+bench = typer.Typer(help="Measure how fast detloss is on this machine.")
 
 EXAMPLES = (
     "detloss bench train",
-    "detloss bench train dataset=coco dataset.root=../shared/data/coco_mini backbone=tiny --steps 10",
+    "detloss bench train dataset=coco dataset.root=/data/coco backbone=tiny --steps 10",
 )
 
 Steps = Annotated[int, typer.Option("--steps", min=1, help="Steps to time, of each loop.")]

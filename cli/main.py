@@ -1,7 +1,7 @@
 """The ``detloss`` program: its verbs, and how errors become one line and an exit code."""
 
 import sys
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -19,7 +19,6 @@ from .train import train
 from .verb import HYDRA_WORDS, verb
 
 app = typer.Typer(
-    no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -39,6 +38,9 @@ EXAMPLES = {
     "list": ("detloss list", "detloss list loss"),
     "doctor": ("detloss doctor", "detloss doctor dataset=coco dataset.root=/data/coco"),
 }
+
+USAGE_ERROR: type[Any] = typer.BadParameter.__mro__[1]
+"""What typer raises for words that do not fit; it exports only this one kind of it."""
 
 Version = Annotated[bool, typer.Option("--version", help="Print the version and leave.", is_eager=True)]
 
@@ -67,11 +69,15 @@ def main() -> None:
     Exit codes: 0 done, 1 a run failed, 2 the user's words or files are wrong, 130 interrupted.
     """
     try:
-        app()
+        sys.exit(app(sys.argv[1:] or ["--help"], standalone_mode=False))
     except UserError as error:
         _leave(f"error: {error}", 2)
+    except USAGE_ERROR as error:
+        _leave(f"error: {' '.join(error.format_message().split())} (see `detloss --help`)", 2)
     except TrainingFailed as error:
         _leave(f"error: {error}", 1)
+    except typer.Abort:
+        _leave("interrupted", 130)
 
 
 def _leave(line: str, code: int) -> None:

@@ -35,6 +35,24 @@ def test_an_unknown_verb_or_option_exits_with_2(run_verbs: Callable) -> None:
     assert "train" in results[0].err
 
 
+def test_words_that_fit_no_verb_give_one_line_that_says_what_to_try(run_python: Callable) -> None:
+    main = "from detloss.cli.main import main; main()"
+    for words, expected in [
+        (["trian"], "Did you mean 'train'?"),
+        (["stats", "--foo"], "No such option: --foo"),
+        (["bench"], "Missing command"),
+        (["bench", "train", "--steps", "x"], "'--steps'"),
+    ]:
+        code, out, err = run_python(main, *words)
+        assert (code, out) == (2, "")
+        assert err.startswith("error: ") and err.count("\n") == 1 and expected in err
+
+
+def test_without_words_the_help_is_shown(run_python: Callable) -> None:
+    code, out, _ = run_python("from detloss.cli.main import main; main()")
+    assert code == 0 and "train" in out
+
+
 def test_the_entry_point_leaves_with_one_line_and_the_exit_code(run_python: Callable) -> None:
     code, out, err = run_python("from detloss.cli.main import main; main()", "list", "los")
     assert (code, out) == (2, "")
