@@ -16,6 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from detloss.data.files import DatasetFiles, dataset_files
 from detloss.errors import UserError, nearest
+from detloss.settings import decoupled_method
 from detloss.stats import ClassStats
 
 if TYPE_CHECKING:
@@ -86,17 +87,17 @@ def detection_loss(cfg: DictConfig, stats: ClassStats) -> DetectionLoss:
 
 def detector(cfg: DictConfig, stats: ClassStats, *, load: bool = True) -> nn.Module:
     """Return the detector; with ``load`` its pretrained weights are found and loaded."""
-    from detloss import distributed
+    from detloss import decoupled, distributed
     from detloss.models.backbone import ResNetFPN
 
-    backbone_cfg, coco = cfg.backbone, cfg.model.weights
+    backbone_cfg, coco, method = cfg.backbone, cfg.model.weights, decoupled_method(cfg)
     if load and backbone_cfg.norm == "frozen" and not (backbone_cfg.weights or coco or cfg.init):
         raise UserError("backbone.norm=frozen without weights cannot learn; try backbone.norm=batch")
     backbone = ResNetFPN(
         depth=backbone_cfg.depth,
         levels=list(backbone_cfg[cfg.model.stage].levels),
         channels=backbone_cfg.channels,
-        norm=backbone_cfg.norm,
+        norm=decoupled.frozen_norm(backbone_cfg.norm) if method else backbone_cfg.norm,
         weights=backbone_cfg.weights if load and not (coco or cfg.init) else None,
         trainable_layers=backbone_cfg.trainable_layers,
     )
@@ -106,17 +107,22 @@ def detector(cfg: DictConfig, stats: ClassStats, *, load: bool = True) -> nn.Mod
         fresh = _start_from(cfg, model, stats, loss.coder)
         if fresh and distributed.rank() == 0:
             print(f"made anew, as their classes or scores differ: {', '.join(fresh)}")
+    if method:
+        decoupled.learn_classifier_only(model, method)
     return model
 
 
 def _start_from(cfg: DictConfig, model: nn.Module, stats: ClassStats, coder: ClassCoder) -> list[str]:
     """Load COCO weights or another run into ``model`` and return the class-sized layers that stay new."""
-    from detloss import checkpoint
+    from detloss import checkpoint, decoupled
     from detloss.models import pretrained
 
     if cfg.init:
         path = checkpoint.find(Path(cfg.init))
         saved = checkpoint.load(path)
+        if decoupled_method(cfg):
+            decoupled.load_first_stage(model, saved, cfg, stats.names)
+            return []
         state = dict(saved.model)
         if saved.stats.names != stats.names:
             state = {key: value for key, value in state.items() if not pretrained.is_class_sized(key)}
@@ -166,11 +172,16 @@ def _fingerprint(path: Path) -> str:
 def instantiate(node: DictConfig, *arguments: object, option: str) -> object:
     """Return the object that ``node._target_`` names, made of the arguments and the other keys.
 
+    A value with a ``_target_`` of its own is made first.
+
     Only classes of detloss, torch.nn and torch.optim that are modules, optimizers, data sets or samplers are
     honoured: a config from a stranger must not be able to call anything else.
     """
     target = _trusted_class(str(node.get("_target_", "")), option)
     values = {str(key): value for key, value in _container(node).items() if key != "_target_"}
+    for key, value in values.items():
+        if isinstance(value, dict) and "_target_" in value:
+            values[key] = instantiate(OmegaConf.create(value), option=f"{option}.{key}")
     accepted = inspect.signature(target).parameters
     for key in values:
         if key not in accepted:

@@ -5,6 +5,8 @@ Symbols follow "Long-tail Detection with Effective Class-Margins" (ECM, ECCV 202
 A class that never occurs counts as 1, so nothing here is infinite.
 """
 
+from statistics import NormalDist
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -64,3 +66,58 @@ def detection_weight(alpha: ArrayLike) -> Array:
     """Return m_c [C] = alpha log((1 + alpha) / alpha), the lower end of its range below Theorem 2."""
     alpha = np.asarray(alpha, dtype=np.float64)
     return alpha * np.log1p(1.0 / alpha)
+
+
+def log_priors(instances: ArrayLike, background_ratio: float | None = None) -> Array:
+    """Return log pi [C + 1], the log share of each class among the instances; background's is 0 (no shift).
+
+    With a background ratio r the shares are over C + 1 classes, with n_bg = r * sum_c n_c.
+    """
+    positive = positive_counts(instances)
+    if background_ratio is None:
+        return np.append(np.log(positive / positive.sum()), 0.0)
+    counts = np.append(positive, background_count(positive, background_ratio))
+    return np.log(counts / counts.sum())
+
+
+def effective_number_weights(instances: ArrayLike, beta: float) -> Array:
+    """Return (1 - beta) / (1 - beta^n_c) [C], scaled to a mean of 1 (class-balanced loss, CVPR 2019)."""
+    if not 0 <= beta < 1:
+        raise ValueError(f"beta must be at least 0 and below 1, got {beta}")
+    return _of_mean_1((1 - beta) / (1 - beta ** positive_counts(instances)))
+
+
+def inverse_power_weights(instances: ArrayLike, exponent: float) -> Array:
+    """Return (n_c / sum n)^-exponent [C], scaled to a mean of 1 (DisAlign, CVPR 2021)."""
+    positive = positive_counts(instances)
+    return _of_mean_1((positive / positive.sum()) ** -exponent)
+
+
+def _of_mean_1(values: Array) -> Array:
+    return values / values.mean()
+
+
+def inverse_frequency(counts: ArrayLike, total: int, variant: str) -> Array:
+    """Return how rare each class is [C], from its share p = counts / total (IIF, IEEE TIP 2023).
+
+    raw: -log p; smooth: log((total + 1) / (counts + 1)) + 1; rel: log((1 - p) / p); normit: minus the normal
+    quantile of p; gombit: -log(-log(1 - p)); base2 and base10: -log p to that base. A share of 1 is kept below
+    it by half a count, where a variant would be endless.
+    """
+    counts = positive_counts(counts)
+    share = np.minimum(counts, total - 0.5 if variant in ("rel", "normit", "gombit") else total) / total
+    if variant == "smooth":
+        return np.log((total + 1) / (counts + 1)) + 1
+    if variant == "normit":
+        return -np.vectorize(NormalDist().inv_cdf, otypes=[np.float64])(share)
+    formulas = {
+        "raw": lambda p: -np.log(p),
+        "rel": lambda p: np.log((1 - p) / p),
+        "gombit": lambda p: -np.log(-np.log1p(-p)),
+        "base2": lambda p: -np.log2(p),
+        "base10": lambda p: -np.log10(p),
+    }
+    if variant not in formulas:
+        raise ValueError(f"variant must be one of smooth, normit, {', '.join(formulas)}, got {variant}")
+    weights: Array = formulas[variant](share)
+    return weights

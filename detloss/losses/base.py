@@ -2,20 +2,25 @@
 
 from abc import ABC, abstractmethod
 
+import torch
 from torch import Tensor, nn
 
 from detloss.losses.coder import ClassCoder
 from detloss.losses.samples import Samples
 
 
-class ClassLoss(nn.Module, ABC):
+class Watched(nn.Module):
+    """A module whose state is worth watching, next to the losses' values."""
+
+    def state_scalars(self) -> dict[str, float]:
+        """Return what is worth watching of the state, by name; nothing by default."""
+        return {}
+
+
+class ClassLoss(Watched, ABC):
     """A loss on classification logits alone (cross entropy, focal, ECM, ...)."""
 
     coder: ClassCoder
-
-    def state_scalars(self) -> dict[str, float]:
-        """Return what is worth watching of the loss's state, by name; nothing by default."""
-        return {}
 
     @abstractmethod
     def forward(
@@ -39,14 +44,10 @@ class BoxLoss(nn.Module, ABC):
         """Return the sum over foreground rows of weight times row loss, a scalar."""
 
 
-class DetectionLoss(nn.Module, ABC):
+class DetectionLoss(Watched, ABC):
     """A loss on everything a head knows; what a model sees."""
 
     coder: ClassCoder
-
-    def state_scalars(self) -> dict[str, float]:
-        """Return what is worth watching of the loss's state, by name; nothing by default."""
-        return {}
 
     @abstractmethod
     def forward(self, samples: Samples) -> dict[str, Tensor]:
@@ -64,13 +65,26 @@ class ClassPlusBox(DetectionLoss):
 
     def forward(self, samples: Samples) -> dict[str, Tensor]:
         return {
-            "loss_classifier": self.class_loss(samples.logits, samples.labels, samples.weights),
+            "loss_classifier": self.class_loss(
+                samples.logits, samples.labels, samples.weights, box_quality(samples)
+            ),
             "loss_box_reg": self.box_loss(samples),
             **samples.auxiliary,
         }
 
 
+@torch.no_grad()
+def box_quality(samples: Samples) -> Tensor:
+    """Return the IoU of every foreground row's predicted box with its ground truth, 0 elsewhere, [N]."""
+    found, wanted = samples.boxes.detach(), samples.target_boxes
+    sides = (torch.minimum(found[:, 2:], wanted[:, 2:]) - torch.maximum(found[:, :2], wanted[:, :2])).clamp(min=0)
+    shared = sides.prod(dim=1)
+    areas = [(boxes[:, 2:] - boxes[:, :2]).clamp(min=0).prod(dim=1) for boxes in (found, wanted)]
+    overlap = shared / (areas[0] + areas[1] - shared).clamp(min=1e-6)
+    return samples.weights.new_zeros(len(samples.labels)).index_put((samples.foreground,), overlap)
+
+
 def state_scalars(model: nn.Module) -> dict[str, float]:
-    """Return what the losses inside ``model`` report about themselves, as ``state/NAME``."""
-    losses = [module for module in model.modules() if isinstance(module, ClassLoss | DetectionLoss)]
-    return {f"state/{name}": value for loss in losses for name, value in loss.state_scalars().items()}
+    """Return what the losses and memories inside ``model`` report about themselves, as ``state/NAME``."""
+    watched = [module for module in model.modules() if isinstance(module, Watched)]
+    return {f"state/{name}": value for module in watched for name, value in module.state_scalars().items()}

@@ -1,11 +1,11 @@
-"""Sigmoid binary cross entropy, and the arithmetic that losses of its kind share."""
+"""Sigmoid binary cross entropy."""
 
-import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from detloss.losses.base import ClassLoss
 from detloss.losses.coder import Sigmoid
+from detloss.losses.dense import Negatives, dense_loss
+from detloss.losses.entries import at_least_float32, softplus
 from detloss.stats import ClassStats
 
 
@@ -19,35 +19,5 @@ class BinaryCrossEntropy(ClassLoss):
     def forward(
         self, logits: Tensor, labels: Tensor, weights: Tensor | None = None, quality: Tensor | None = None
     ) -> Tensor:
-        return weighted_sum(binary_cross_entropy(at_least_float32(logits), labels), weights)
-
-
-def binary_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
-    """Return -log sigma(z) at every row's label and -log(1 - sigma(z)) elsewhere, [N, L].
-
-    Labels beyond the last column have no positive. The target is never written out as one-hot.
-    """
-    rows, columns = positive_entries(labels, logits.shape[1])
-    # -log(1 - sigma(z)) = softplus(z), and -log sigma(z) = softplus(-z).
-    return softplus(logits).index_put((rows, columns), softplus(-logits[rows, columns]))
-
-
-def positive_entries(labels: Tensor, num_logits: int) -> tuple[Tensor, Tensor]:
-    """Return row and column indices [P] of the entries whose target is 1."""
-    rows = torch.nonzero(labels < num_logits).squeeze(1)
-    return rows, labels[rows]
-
-
-def softplus(logits: Tensor) -> Tensor:
-    """Return log(1 + e^z); torch's default turns linear at 20, where float64 is still off by 2e-9."""
-    return F.softplus(logits, threshold=40.0)
-
-
-def at_least_float32(logits: Tensor) -> Tensor:
-    """Return half-precision logits as float32, others as they are."""
-    return logits.float() if logits.dtype in (torch.float16, torch.bfloat16) else logits
-
-
-def weighted_sum(entries: Tensor, weights: Tensor | None) -> Tensor:
-    """Return the sum of entries [N, L] with a weight per row [N]; None means 1."""
-    return entries.sum() if weights is None else (entries.sum(dim=1) * weights).sum()
+        logits = at_least_float32(logits)
+        return dense_loss(logits, labels, weights, Negatives(), lambda targets, rows, classes: softplus(-targets))

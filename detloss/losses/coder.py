@@ -2,6 +2,7 @@
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -51,6 +52,65 @@ class Softmax(ClassCoder):
         return torch.zeros(self.num_logits)
 
 
+class ScaledSoftmax(Softmax):
+    """Softmax of ``scale * logits``, where ``scale`` [C + 1] or a scalar belongs to the loss (IIF, LDAM)."""
+
+    def __init__(self, num_classes: int, scale: Tensor) -> None:
+        super().__init__(num_classes)
+        self.scale = scale
+
+    def decode(self, logits: Tensor) -> Tensor:
+        return super().decode(logits * self.scale.to(logits))
+
+
+class SoftmaxWithObjectness(ClassCoder):
+    """C classes, then foreground and background: a score is softmax(classes)_c softmax(objectness)_fg (Seesaw)."""
+
+    @property
+    def num_logits(self) -> int:
+        return self.num_classes + 2
+
+    def decode(self, logits: Tensor) -> Tensor:
+        return logits[..., :-2].softmax(dim=-1) * logits[..., -2:].softmax(dim=-1)[..., :1]
+
+    def initial_bias(self) -> Tensor:
+        return torch.zeros(self.num_logits)
+
+
+class GroupedSoftmax(ClassCoder):
+    """A softmax per bin of classes, each with a logit for all others, and one of fore- and background (BAGS).
+
+    Columns: of every bin first "others", then its classes in ascending order; last foreground, background.
+    A score is P(class | bin) P(foreground). ``bin_of_class`` [C] holds 0..B-1; bins may be empty.
+    """
+
+    def __init__(self, bin_of_class: Sequence[int], num_bins: int) -> None:
+        super().__init__(len(bin_of_class))
+        bins = torch.tensor(bin_of_class)
+        self.classes_of_bin = [torch.nonzero(bins == index).squeeze(1) for index in range(num_bins)]
+        self.sizes = [len(classes) + 1 for classes in self.classes_of_bin] + [2]
+        # Sorted by bin, class k stands behind k other classes and the "others" of its bin and those before.
+        order = torch.cat(self.classes_of_bin)
+        self._columns = torch.empty(self.num_classes, dtype=torch.int64)
+        self._columns[order] = torch.arange(self.num_classes) + bins[order] + 1
+
+    @property
+    def num_logits(self) -> int:
+        return sum(self.sizes)
+
+    @property
+    def class_columns(self) -> Tensor:
+        return self._columns
+
+    def decode(self, logits: Tensor) -> Tensor:
+        *bins, objectness = logits.split(self.sizes, dim=-1)
+        scores = torch.cat([bin_logits.softmax(dim=-1) for bin_logits in bins], dim=-1)
+        return scores[..., self._columns.to(logits.device)] * objectness.softmax(dim=-1)[..., :1]
+
+    def initial_bias(self) -> Tensor:
+        return torch.zeros(self.num_logits)
+
+
 class Sigmoid(ClassCoder):
     """One logit per class; background is the absence of all."""
 
@@ -67,6 +127,17 @@ class Sigmoid(ClassCoder):
 
     def initial_bias(self) -> Tensor:
         return torch.full((self.num_logits,), math.log(self.prior / (1 - self.prior)))
+
+
+class SigmoidWithBackground(Sigmoid):
+    """One logit per class and, last, one for background that is trained but not part of the scores (ACSL)."""
+
+    @property
+    def num_logits(self) -> int:
+        return self.num_classes + 1
+
+    def decode(self, logits: Tensor) -> Tensor:
+        return logits[..., :-1].sigmoid()
 
 
 class SigmoidWithObjectness(ClassCoder):
@@ -88,3 +159,13 @@ class SigmoidWithObjectness(ClassCoder):
         bias = torch.full((self.num_logits,), math.log(self.prior / (1 - self.prior)))
         bias[-1] = 0.0
         return bias
+
+
+class Gumbel(Sigmoid):
+    """One logit per class, scores by the Gumbel distribution function exp(-exp(-z)) (GOL)."""
+
+    def decode(self, logits: Tensor) -> Tensor:
+        return torch.exp(-torch.exp(-logits))
+
+    def initial_bias(self) -> Tensor:
+        return torch.full((self.num_logits,), -math.log(-math.log(self.prior)))

@@ -4,8 +4,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from detloss.losses.base import ClassLoss
-from detloss.losses.binary_cross_entropy import at_least_float32
 from detloss.losses.coder import Softmax
+from detloss.losses.entries import at_least_float32
 from detloss.stats import ClassStats
 
 

@@ -8,9 +8,10 @@ from torch import Tensor
 from detloss import margins
 from detloss.distributed import sum_over_ranks
 from detloss.losses.base import ClassLoss
-from detloss.losses.binary_cross_entropy import at_least_float32, binary_cross_entropy, weighted_sum
 from detloss.losses.coder import Sigmoid, SigmoidWithObjectness
-from detloss.losses.focal import Margin, focal_sum
+from detloss.losses.dense import Negatives, dense_loss
+from detloss.losses.entries import at_least_float32, binary_cross_entropy, weighted_sum
+from detloss.losses.focal import focal_positive
 from detloss.stats import ClassStats
 
 
@@ -123,5 +124,10 @@ class FocalECM(ClassLoss):
         self, logits: Tensor, labels: Tensor, weights: Tensor | None = None, quality: Tensor | None = None
     ) -> Tensor:
         logits = at_least_float32(logits)
-        margin = Margin(2.0, self.shift.to(logits.dtype), self.class_weight.to(logits.dtype))
-        return focal_sum(logits, labels, weights, self.gamma, self.alpha, margin)
+        shift, weight = self.shift.to(logits.dtype), self.class_weight.to(logits.dtype)
+
+        def positives(targets: Tensor, rows: Tensor, classes: Tensor) -> Tensor:
+            return self.alpha * weight[classes] * focal_positive(2 * targets + shift[classes], self.gamma)
+
+        negatives = Negatives(self.gamma, (1 - self.alpha) * weight, slope=2.0, shift=shift)
+        return dense_loss(logits, labels, weights, negatives, positives)

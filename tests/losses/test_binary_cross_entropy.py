@@ -7,7 +7,7 @@ import torch
 from torch.nn import functional as F
 
 from detloss.losses import BinaryCrossEntropy
-from detloss.losses.binary_cross_entropy import binary_cross_entropy, softplus
+from detloss.losses.entries import binary_cross_entropy, softplus
 from tests.losses.conftest import stats_of
 
 

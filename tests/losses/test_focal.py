@@ -6,7 +6,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torchvision.ops import sigmoid_focal_loss
 
-from detloss.losses import BinaryCrossEntropy, Focal, FocalECM, focal
+from detloss.losses import BinaryCrossEntropy, Focal, FocalECM, dense
 from tests.losses.conftest import stats_of
 from tests.reference import class_losses
 
@@ -33,7 +33,7 @@ def torchvision_focal(logits: Tensor, labels: Tensor, weights: Tensor, gamma: fl
 def test_focal_and_its_gradient_equal_torchvisions(
     monkeypatch: pytest.MonkeyPatch, chunk: int, gamma: float, alpha: float
 ) -> None:
-    monkeypatch.setattr(focal, "CHUNK", chunk)
+    monkeypatch.setattr(dense, "CHUNK", chunk)
     logits, labels, weights = batch(20)
     expected = torchvision_focal(logits, labels, weights, gamma, alpha)
     (expected_gradient,) = torch.autograd.grad(expected, logits)
@@ -63,7 +63,7 @@ def test_chunks_do_not_change_focal_ecm(monkeypatch: pytest.MonkeyPatch) -> None
     loss = FocalECM(stats_of([100, 50, 20, 10, 5, 1, 0]))
     whole = loss(logits, labels, weights)
     (whole_gradient,) = torch.autograd.grad(whole, logits)
-    monkeypatch.setattr(focal, "CHUNK", 3 * CLASSES)
+    monkeypatch.setattr(dense, "CHUNK", 3 * CLASSES)
     parts = loss(logits, labels, weights)
     (gradient,) = torch.autograd.grad(parts, logits)
     torch.testing.assert_close(parts, whole, rtol=1e-13, atol=0.0)

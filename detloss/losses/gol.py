@@ -1,0 +1,46 @@
+"""Gumbel optimized loss (Alexandridis et al., "Long-tailed Instance Segmentation using Gumbel Optimized Loss",
+ECCV 2022)."""
+
+import torch
+from torch import Tensor
+
+from detloss.losses.base import ClassLoss
+from detloss.losses.coder import Gumbel
+from detloss.losses.droploss import kept_entries, sample_dropped
+from detloss.losses.entries import at_least_float32, positive_entries, weighted_sum
+from detloss.stats import ClassStats
+
+LOWEST, HIGHEST = -4.0, 10.0
+"""The authors' code keeps logits within these while training."""
+
+
+class GOL(ClassLoss):
+    """Binary cross entropy of Gumbel probabilities p = exp(-e^-z); C logits, no background.
+
+    Logits are clamped to -4..10, as in the authors' code, so those beyond get no gradient. ``tail_fraction``
+    above 0 adds the weights of DropLoss on classes with fewer images than that, the authors' final recipe.
+    """
+
+    tail: Tensor
+
+    def __init__(self, stats: ClassStats, *, tail_fraction: float = 0.0) -> None:
+        super().__init__()
+        self.coder = Gumbel(stats.num_classes)
+        self.register_buffer("tail", torch.from_numpy(stats.image_fractions < tail_fraction))
+        self.drops = bool(self.tail.any())
+
+    def forward(
+        self, logits: Tensor, labels: Tensor, weights: Tensor | None = None, quality: Tensor | None = None
+    ) -> Tensor:
+        # -log p, and -log(1 - p) = -log(1 - e^-t), finite within the clamp.
+        cost = torch.exp(-at_least_float32(logits).clamp(LOWEST, HIGHEST))
+        rows, columns = positive_entries(labels, logits.shape[1])
+        losses = (-torch.log(-torch.expm1(-cost))).index_put((rows, columns), cost[rows, columns])
+        if self.drops:
+            counted = labels if weights is None else labels.where(weights > 0, self.coder.num_classes)
+            losses = losses * kept_entries(labels, self.tail, self.sample_dropped(counted))
+        return weighted_sum(losses, weights)
+
+    def sample_dropped(self, labels: Tensor) -> Tensor:
+        """Return which entries of rows [N] and the T tail classes are dropped if the row is background, [N, T]."""
+        return sample_dropped(labels, self.tail)
