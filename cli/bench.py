@@ -4,7 +4,10 @@ from typing import Annotated
 
 import typer
 
+from detloss.errors import UserError, nearest
+
 from . import compose
+from .config_groups import loss_targets
 from .verb import HYDRA_WORDS, Overrides, verb
 
 bench = typer.Typer(help="Measure how fast detloss is on this machine.")
@@ -14,6 +17,15 @@ EXAMPLES = (
     "detloss bench train dataset=coco dataset.root=/data/coco backbone=tiny --steps 10",
 )
 
+LOSS_EXAMPLES = ("detloss bench losses", "detloss bench losses ecm focal --classes 1203 --repeats 5")
+
+Losses = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[LOSS]...", help="Losses by name; all when none is given.", show_default=False),
+]
+Repeats = Annotated[int, typer.Option("--repeats", min=1, help="Repetitions of each measurement.")]
+Classes = Annotated[int, typer.Option("--classes", min=1, max=1203, help="Classes of one-stage heads.")]
+Device = Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")]
 Steps = Annotated[int, typer.Option("--steps", min=1, help="Steps to time, of each loop.")]
 
 
@@ -24,3 +36,23 @@ def train(overrides: Overrides = None, steps: Steps = 20) -> None:
     from detloss.bench_train import bench_train
 
     bench_train(cfg, steps=steps)
+
+
+@bench.command("losses", cls=verb(LOSS_EXAMPLES, ()))
+def losses(names: Losses = None, repeats: Repeats = 10, classes: Classes = 80, device: Device = "auto") -> None:
+    """Time every loss and measure its memory, at the sizes of RoI heads and of dense heads."""
+    targets = loss_targets()
+    known = sorted({name for name, _, _ in targets})
+    for name in names or []:
+        if name not in known:
+            raise UserError(f"no loss '{name}'{nearest(name, known)} (see `detloss list loss`)")
+    if device not in ("auto", "cpu", "cuda"):
+        raise UserError(f"--device {device}: expected auto, cpu or cuda")
+    import torch
+
+    from detloss.bench_losses import bench_losses
+    from detloss.step import device_name
+
+    chosen = [target for target in targets if not names or target[0] in names]
+    place = torch.device(device_name(device))
+    bench_losses(chosen, repeats=repeats, dense_classes=classes, device=place)

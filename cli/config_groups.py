@@ -35,6 +35,27 @@ def stages_of_loss(option: str) -> list[str]:
     return [stage for stage in STAGES if stage in content]
 
 
+def state_of_loss(option: str) -> str | None:
+    """Return what a loss keeps from batch to batch, or None."""
+    import yaml
+
+    state = yaml.safe_load(_text("loss", option)).get("state")
+    return None if state is None else str(state)
+
+
+def loss_targets() -> list[tuple[str, str, str]]:
+    """Return (loss, stage, class path) of every head a loss has a target for."""
+    import yaml
+
+    contents = {option: yaml.safe_load(_text("loss", option)) for option in options("loss")}
+    return [
+        (option, stage, content[stage]["_target_"])
+        for stage in STAGES
+        for option, content in contents.items()
+        if stage in content
+    ]
+
+
 def losses_for(stage: str) -> list[str]:
     """Return the losses that fit detectors of ``stage``."""
     return [option for option in options("loss") if stage in stages_of_loss(option)]

@@ -10,7 +10,7 @@ from detloss.distributed import sum_over_ranks
 from detloss.losses.base import ClassLoss
 from detloss.losses.coder import Sigmoid, SigmoidWithObjectness
 from detloss.losses.dense import Negatives, dense_loss
-from detloss.losses.entries import at_least_float32, binary_cross_entropy, weighted_sum
+from detloss.losses.entries import at_least_float32, softplus
 from detloss.losses.focal import focal_positive
 from detloss.stats import ClassStats
 
@@ -66,11 +66,14 @@ class ECM(ClassLoss):
         if self.training and self.measure_forwards and self.forwards < self.measure_forwards:
             self._measure(labels if weights is None else labels[weights > 0])
         logits = at_least_float32(logits)
+        shift, class_weight = self.shift.to(logits.dtype), self.class_weight.to(logits.dtype)
+
+        def positives(targets: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+            return class_weight[columns] * softplus(-2 * targets - shift[columns])
+
         # Eq. 11: s = w+ e^f / (w+ e^f + w- e^-f) = sigma(2 f + log(w+ / w-)), finite for any f.
-        surrogate = 2 * logits + self.shift.to(logits.dtype)
-        # A copy, because the next forward may change the buffer before this one's backward.
-        class_weight = self.class_weight.to(logits.dtype, copy=True)
-        return weighted_sum(binary_cross_entropy(surrogate, labels) * class_weight, weights)
+        negatives = Negatives(scale=class_weight, slope=2.0, shift=shift)
+        return dense_loss(logits, labels, weights, negatives, positives)
 
     @property
     def background_ratio(self) -> float:

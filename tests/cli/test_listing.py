@@ -4,6 +4,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
+import yaml
+
+from detloss import losses
+from tests.losses.conftest import COUNTS, stats_of
 
 CONF = Path(__file__).parents[2] / "conf"
 
@@ -21,6 +26,26 @@ def test_list_loss_shows_the_heads_a_loss_fits_and_its_source(run_verbs: Callabl
     lines = {line.split()[0]: line for line in result.out.splitlines()}
     assert "two-stage" in lines["ce"] and "one-stage" not in lines["ce"]
     assert "two-stage + one-stage" in lines["ecm"] and "ECCV 2022" in lines["ecm"]
+
+
+def test_list_loss_shows_what_a_loss_keeps_from_batch_to_batch(run_verbs: Callable) -> None:
+    lines = {line.split()[0]: line for line in run_verbs("list loss").results[0].out.splitlines()}
+    assert "keeps RoIs seen per class" in lines["seesaw"] and "CVPR 2021" in lines["seesaw"]
+    assert "no state" in lines["ce"]
+
+
+@pytest.mark.parametrize("path", sorted(CONF.glob("loss/*.yaml")), ids=lambda path: path.stem)
+def test_a_loss_that_says_it_keeps_something_has_buffers_that_change_and_no_other_has(path: Path) -> None:
+    """Against the classes themselves: the state in the file is what training changes in the buffers."""
+    content = yaml.safe_load(path.read_text())
+    changed = False
+    for stage in ("two_stage", "one_stage"):
+        if stage in content and content["name"] != "loce":
+            loss = getattr(losses, content[stage]["_target_"].rpartition(".")[2])(stats_of(COUNTS))
+            before = {name: value.clone() for name, value in loss.state_dict().items()}
+            loss(torch.zeros(6, loss.coder.num_logits), torch.arange(6))
+            changed |= any(not torch.equal(before[name], value) for name, value in loss.state_dict().items())
+    assert changed == (content["state"] is not None and content["name"] != "loce")
 
 
 def test_list_takes_the_description_below_a_package_directive(run_verbs: Callable) -> None:
