@@ -88,8 +88,8 @@ def select_classes(value: Tensor, columns: Sequence[int], *, blocks: int) -> Ten
 def load_matching(model: nn.Module, state: dict[str, Tensor], *, source: str) -> list[str]:
     """Load every parameter of ``state`` and return the names of class-sized ones that stay new.
 
-    The state of losses (counts, ratios) belongs to the run that made it and is left alone. Only class-sized
-    parameters may be missing or differ in shape.
+    The state of losses (counts, ratios, a feature memory) belongs to the run that made it and is left alone.
+    Only class-sized parameters may be missing or differ in shape.
 
     Raises:
         UserError: other parameters are missing, unexpected or of another shape.
@@ -123,4 +123,4 @@ def is_class_sized(key: str) -> bool:
 
 
 def is_loss_state(key: str) -> bool:
-    return ".loss." in f".{key}"
+    return any(part in f".{key}" for part in (".loss.", ".memory."))

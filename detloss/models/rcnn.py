@@ -1,6 +1,6 @@
 """Faster R-CNN (Ren et al., NeurIPS 2015) and Mask R-CNN (He et al., ICCV 2017), from torchvision's parts."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from torchvision.models.detection.faster_rcnn import TwoMLPHead
 from torchvision.models.detection.generalized_rcnn import GeneralizedRCNN
@@ -10,6 +10,7 @@ from torchvision.ops import MultiScaleRoIAlign
 from detloss.losses import DetectionLoss
 from detloss.models.anchors import Anchors
 from detloss.models.backbone import ResNetFPN
+from detloss.models.feature_memory import FeatureMemory
 from detloss.models.predictor import BoxPredictor, mask_predictor
 from detloss.models.roi_heads import RoIHeads
 from detloss.models.rpn import RPN, RPNHead
@@ -17,10 +18,11 @@ from detloss.models.transform import DetectorTransform
 
 ASPECT_RATIOS = (0.5, 1.0, 2.0)
 MASK_PREDICTOR_WIDTH = 256
+POOLED_SIZE = 7
 
 
 class RCNN(GeneralizedRCNN):
-    """Faster R-CNN; with ``mask_channels``, Mask R-CNN.
+    """Faster R-CNN; with ``mask_channels``, Mask R-CNN; with ``feature_memory``, LOCE's other half.
 
     Images go in as float tensors [3, H, W] in 0..1 and targets as dicts of ``boxes``, ``labels`` (1..C) and
     ``masks``; losses come out in training, and detections otherwise, as from torchvision's models.
@@ -49,8 +51,12 @@ class RCNN(GeneralizedRCNN):
         score_threshold: float = 0.05,
         nms_threshold: float = 0.5,
         detections_per_image: int = 100,
+        feature_memory: Mapping[str, int] | None = None,
     ) -> None:
-        """Build the detector; sizes are in pixels, thresholds in 0..1, defaults torchvision's."""
+        """Build the detector; sizes are in pixels, thresholds in 0..1, defaults torchvision's.
+
+        ``feature_memory`` holds options of `FeatureMemory`, such as ``queue_size``; only the loss LOCE takes one.
+        """
         channels, classes = backbone.out_channels, loss.coder.num_classes
         anchors = Anchors(tuple((size,) for size in anchor_sizes), (ASPECT_RATIOS,) * len(anchor_sizes))
         proposals = {"training": rpn_proposals_train, "testing": rpn_proposals_test}
@@ -67,8 +73,8 @@ class RCNN(GeneralizedRCNN):
         with_masks = mask_channels is not None
         roi_heads = RoIHeads(
             loss,
-            box_roi_pool=MultiScaleRoIAlign(backbone.stage_names, output_size=7, sampling_ratio=2),
-            box_head=TwoMLPHead(channels * 7 * 7, representation_size),
+            box_roi_pool=MultiScaleRoIAlign(backbone.stage_names, output_size=POOLED_SIZE, sampling_ratio=2),
+            box_head=TwoMLPHead(channels * POOLED_SIZE**2, representation_size),
             box_predictor=BoxPredictor(
                 representation_size, loss.coder, classifier=classifier, temperature=temperature
             ),
@@ -90,6 +96,9 @@ class RCNN(GeneralizedRCNN):
                 temperature=temperature,
             )
             if mask_channels is not None
+            else None,
+            memory=FeatureMemory(classes, (channels, POOLED_SIZE, POOLED_SIZE), **feature_memory)
+            if feature_memory is not None
             else None,
         )
         super().__init__(backbone, rpn, roi_heads, DetectorTransform(min_size, max_size))

@@ -7,8 +7,10 @@ from torch import Tensor, nn
 from torchvision.models.detection import roi_heads as torchvision_roi_heads
 from torchvision.ops import clip_boxes_to_image
 
-from detloss.losses import DetectionLoss, Samples
+from detloss.errors import UserError
+from detloss.losses import LOCE, DetectionLoss, Samples
 from detloss.models.detections import select_detections
+from detloss.models.feature_memory import FeatureMemory
 from detloss.models.normalizer import count_per_rank
 
 BOX_WEIGHTS = (10.0, 10.0, 5.0, 5.0)
@@ -18,7 +20,9 @@ BOX_WEIGHTS = (10.0, 10.0, 5.0, 5.0)
 class RoIHeads(torchvision_roi_heads.RoIHeads):
     """torchvision's RoI heads with the loss and the scores taken from a ``DetectionLoss``.
 
-    Labels are torchvision's outside (1..C) and detloss's inside (0..C-1, background C).
+    Labels are torchvision's outside (1..C) and detloss's inside (0..C-1, background C). With a ``memory``, rows
+    of remembered features join the samples of the class and box loss in training; LOCE alone has the scores
+    by which they are drawn.
     """
 
     def __init__(
@@ -37,6 +41,7 @@ class RoIHeads(torchvision_roi_heads.RoIHeads):
         mask_roi_pool: nn.Module | None = None,
         mask_head: nn.Module | None = None,
         mask_predictor: nn.Module | None = None,
+        memory: FeatureMemory | None = None,
     ) -> None:
         super().__init__(
             box_roi_pool,
@@ -54,7 +59,13 @@ class RoIHeads(torchvision_roi_heads.RoIHeads):
             mask_head,
             mask_predictor,
         )
+        if memory is not None and not isinstance(loss, LOCE):
+            raise UserError(
+                f"model.detector.feature_memory: {type(loss).__name__} has no mean scores to draw classes by; "
+                "set it to null, or use loss=loce"
+            )
         self.loss = loss
+        self.memory = memory
 
     def forward(
         self,
@@ -79,7 +90,8 @@ class RoIHeads(torchvision_roi_heads.RoIHeads):
         """Return the loss terms of sampled proposals."""
         proposals, matches, labels, target_deltas = self.select_training_samples(proposals, targets)
         foreground = [torch.nonzero(image_labels > 0).squeeze(1) for image_labels in labels]
-        logits, deltas = self._predict_boxes(features, proposals, image_shapes)
+        pooled = self.box_roi_pool(features, proposals, image_shapes)
+        logits, deltas = self._predict_boxes(pooled, torch.cat(labels) > 0)
         auxiliary: dict[str, Tensor] = {}
         if self.has_mask():
             boxes = [boxes[rows] for boxes, rows in zip(proposals, foreground, strict=True)]
@@ -88,15 +100,14 @@ class RoIHeads(torchvision_roi_heads.RoIHeads):
         samples = self._samples(
             logits, deltas, proposals, matches, labels, foreground, target_deltas, targets, auxiliary
         )
+        if self.memory is not None:
+            samples = self._with_memory(samples, self.memory, features, image_shapes, targets)
         terms: dict[str, Tensor] = self.loss(samples)
         return terms
 
-    def _predict_boxes(
-        self, features: dict[str, Tensor], proposals: list[Tensor], image_shapes: list[tuple[int, int]]
-    ) -> tuple[Tensor, Tensor]:
-        """Return logits [N, L] and deltas [N, C, 4], float32 also under autocast."""
-        pooled = self.box_head(self.box_roi_pool(features, proposals, image_shapes))
-        logits, deltas = self.box_predictor(pooled)
+    def _predict_boxes(self, pooled: Tensor, is_foreground: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Return logits [N, L] and deltas [N, C, 4] of features [N, D, 7, 7], float32 also under autocast."""
+        logits, deltas = self.box_predictor(self.box_head(pooled), is_foreground)
         return logits.float(), deltas.float().unflatten(1, (-1, 4))
 
     def _samples(
@@ -136,6 +147,25 @@ class RoIHeads(torchvision_roi_heads.RoIHeads):
             auxiliary=auxiliary,
         )
 
+    def _with_memory(
+        self,
+        samples: Samples,
+        memory: FeatureMemory,
+        features: dict[str, Tensor],
+        image_shapes: list[tuple[int, int]],
+        targets: list[dict[str, Tensor]],
+    ) -> Samples:
+        """Remember the batch's objects, then add what the memory gives to the samples."""
+        assert isinstance(self.loss, LOCE)
+        boxes = [target["boxes"] for target in targets]
+        classes = [target["labels"] - 1 for target in targets]
+        memory.store(boxes, classes, image_shapes, lambda made: self.box_roi_pool(features, made, image_shapes))
+        remembered = memory.sample(self.loss.mean_score[: self.loss.coder.num_classes])
+        logits, deltas = self._predict_boxes(remembered.features)
+        return remembered.append_to(
+            samples, logits, deltas, coder=self.box_coder, images=len(boxes), objects=sum(map(len, boxes))
+        )
+
     def _mask_loss(
         self,
         features: dict[str, Tensor],
@@ -156,7 +186,7 @@ class RoIHeads(torchvision_roi_heads.RoIHeads):
         self, features: dict[str, Tensor], proposals: list[Tensor], image_shapes: list[tuple[int, int]]
     ) -> list[dict[str, Tensor]]:
         """Return boxes, labels (1..C), scores and, with a mask head, masks [D, 1, 28, 28] per image."""
-        logits, deltas = self._predict_boxes(features, proposals, image_shapes)
+        logits, deltas = self._predict_boxes(self.box_roi_pool(features, proposals, image_shapes))
         sizes = [len(boxes) for boxes in proposals]
         scores = self.loss.coder.decode(logits).split(sizes)
         boxes = self.box_coder.decode(deltas.flatten(1), proposals).split(sizes)
