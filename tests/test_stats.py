@@ -75,11 +75,36 @@ def test_lvis_v05_counts_are_those_that_its_categories_declare():
     assert stats.images.tolist() == [category["image_count"] for category in categories]
 
 
+def test_fractions_are_of_the_annotated_images_and_of_all_when_those_are_unknown():
+    lvis = ClassStats.lvis_v1()
+    assert (lvis.num_images, lvis.num_annotated_images) == (100_170, 99_388)
+    assert lvis.image_fractions[0] == lvis.images[0] / 99_388
+    stats = ClassStats(("a", "b"), (3, 9), 8, np.array([0, 5]), np.array([0, 4]))
+    assert stats.image_fractions.tolist() == [1 / 8, 1 / 2]
+
+
+def test_images_without_annotations_are_not_among_the_annotated_ones(tmp_path):
+    box = {"bbox": [0, 0, 5, 5], "area": 25, "iscrowd": 0, "category_id": 1}
+    content = {
+        "images": [{"id": i, "file_name": f"{i}.jpg", "width": 9, "height": 9} for i in (1, 2, 3)],
+        "categories": [{"id": 1, "name": "a"}],
+        "annotations": [
+            {"id": 1, "image_id": 1, **box},
+            {"id": 2, "image_id": 1, **box},
+            {"id": 3, "image_id": 3, **box},
+        ],
+    }
+    (tmp_path / "a.json").write_text(json.dumps(content))
+    stats = ClassStats.from_coco(tmp_path / "a.json")
+    assert (stats.num_images, stats.num_annotated_images) == (3, 2)
+
+
 def test_statistics_survive_json_text():
-    stats = ClassStats(("a", "b"), (3, 9), 7, np.array([0, 5]), np.array([0, 4]))
+    stats = ClassStats(("a", "b"), (3, 9), 7, np.array([0, 5]), np.array([0, 4]), num_annotated_images=6)
     content = json.loads(json.dumps(stats.to_json()))
     again = ClassStats.from_json(content)
     assert (again.names, again.category_ids, again.num_images) == (("a", "b"), (3, 9), 7)
+    assert again.num_annotated_images == 6
     assert again.instances.tolist() == [0, 5] and again.images.tolist() == [0, 4]
     assert again.images.dtype == again.instances.dtype == np.int64
 
