@@ -32,7 +32,7 @@ def compose(words: list[str]) -> DictConfig:
     with _one_line_errors(words):
         cfg = _composed(words)
     settle_length(cfg, words)
-    check_loss_fits(cfg)
+    check_choices_fit(cfg)
     return cfg
 
 
@@ -72,13 +72,17 @@ def resolved(cfg: DictConfig) -> dict[str, object]:
 def settle_length(cfg: DictConfig, words: list[str]) -> None:
     """Let a length in steps replace a recipe's in epochs, and the other way round."""
     named = {word.lstrip("+").partition("=")[0] for word in words}
-    for given, other in (("steps", "epochs"), ("epochs", "steps")):
-        if f"schedule.{given}" in named and f"schedule.{other}" not in named:
-            cfg.schedule[other] = None
+    lengths = {"schedule": cfg.schedule, "schedule.first": cfg.schedule.get("first")}
+    for name, schedule in lengths.items():
+        for given, other in (("steps", "epochs"), ("epochs", "steps")):
+            if f"{name}.{given}" in named and f"{name}.{other}" not in named:
+                schedule[other] = None
 
 
-def check_loss_fits(cfg: DictConfig) -> None:
-    """Refuse a loss that has no target for the detector's kind of head (`UserError`)."""
+def check_choices_fit(cfg: DictConfig) -> None:
+    """Refuse a loss, or a schedule, that does not fit the detector's kind of head (`UserError`)."""
+    from detloss.settings import check_decoupled
+
     stage = cfg.model.stage
     if stage not in cfg.loss:
         fitting = ", ".join(losses_for(stage))
@@ -86,6 +90,7 @@ def check_loss_fits(cfg: DictConfig) -> None:
             f"loss={cfg.loss.name} does not fit model={cfg.model.name} ({stage.replace('_', '-')}); "
             f"losses that do: {fitting}"
         )
+    check_decoupled(cfg)
 
 
 def _overrides_and_flags(words: list[str], program: str) -> tuple[list[str], list[str]]:

@@ -97,7 +97,7 @@ def _in_its_folder(cfg: DictConfig, folder: Path, words: list[str], sweep: str |
     from detloss import run_folder
 
     compose.settle_length(cfg, words)
-    compose.check_loss_fits(cfg)
+    compose.check_choices_fit(cfg)
     config = compose.resolved(cfg)
     if _follower():  # rank 0 alone touches the folder; the others only ask whether there is work
         found = run_folder.State.NEW if cfg.overwrite else run_folder.state(folder, config)

@@ -14,11 +14,12 @@ from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, r
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from detloss.data.files import dataset_files
+from detloss.decoupled import train_in_stages
 from detloss.errors import TrainingFailed, UserError
 from detloss.ranks import rank_given, translate_srun
 from detloss.settings import check_settings
 from detloss.step import device_name
-from detloss.train import Metrics, train
+from detloss.train import Metrics
 
 COLLECTIVE_TIMEOUT = timedelta(hours=2)
 """Ranks wait this long for rank 0, which evaluates large validation sets alone."""
@@ -48,7 +49,7 @@ def launch(cfg: DictConfig, folder: Path, *, sweep: str | None = None) -> Metric
             "--rdzv-endpoint=FIRST_NODE:29400 -m detloss train ..."
         )
     if cfg.trainer.devices == 1:
-        return train(cfg, folder, device=torch.device(device), sweep=sweep)
+        return train_in_stages(cfg, folder, device=torch.device(device), sweep=sweep)
     return _train_by_workers(cfg, folder, sweep, device)
 
 
@@ -61,7 +62,7 @@ def _train_in_group(cfg: DictConfig, folder: Path, sweep: str | None, device: st
         device_id=None if device == "cpu" else placed,
     )
     try:
-        metrics = train(cfg, folder, device=placed, sweep=sweep)
+        metrics = train_in_stages(cfg, folder, device=placed, sweep=sweep)
     except KeyboardInterrupt:  # all ranks agreed to stop
         dist.destroy_process_group()
         raise

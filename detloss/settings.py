@@ -59,12 +59,16 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "schedule.decay": ("step", "cosine"),
     "trainer.device": ("auto", "cpu", "cuda"),
     "trainer.precision": ("fp32", "bf16", "fp16"),
-    "dataset.classifier": ("linear", "cosine"),
+    "dataset.classifier": ("linear", "cosine", "tde"),
 }
+
+METHODS = ("crt", "lws", "disalign")
+"""What ``schedule.method`` may be, under schedule=decoupled."""
 
 
 def check_settings(cfg: DictConfig) -> None:
     """Raise ``UserError`` for the first setting that is not what it must be."""
+    check_decoupled(cfg)
     for key, options in CHOICES.items():
         chosen = str(OmegaConf.select(cfg, key))
         if chosen not in options:
@@ -80,9 +84,44 @@ def check_settings(cfg: DictConfig) -> None:
         OmegaConf.is_list(scales) and scales and all(COUNT[1](side) for side in scales)
     ):
         raise UserError(f"dataset.scales={scales}: expected shortest sides in pixels such as [640,800], or null")
-    if (cfg.schedule.steps is None) == (cfg.schedule.epochs is None):
-        given = f"steps={cfg.schedule.steps} and epochs={cfg.schedule.epochs}"
+    _check_length(cfg.schedule, "schedule")
+
+
+def decoupled_method(cfg: DictConfig) -> str | None:
+    """Return ``schedule.method``, or None: other schedules than decoupled do not have it."""
+    method: str | None = cfg.schedule.get("method")
+    return method
+
+
+def check_decoupled(cfg: DictConfig) -> None:
+    """Refuse what two-step training cannot do (`UserError`); other schedules pass."""
+    if "method" not in cfg.schedule:
+        return
+    method, first = str(cfg.schedule.method), cfg.schedule.first
+    if method not in METHODS:
+        raise UserError(f"schedule.method={method}: expected {' or '.join(METHODS)}{nearest(method, METHODS)}")
+    if cfg.model.stage != "two_stage":
         raise UserError(
-            f"schedule.{given}: give one of them and set the other to null, "
-            "as in schedule.epochs=2 schedule.steps=null"
+            f"schedule=decoupled learns the box classifier of two-stage models, and model={cfg.model.name} is "
+            "one-stage; try model=fasterrcnn"
+        )
+    if method != "crt" and cfg.dataset.classifier == "tde":
+        raise UserError(
+            f"schedule.method={method} adjusts plain logits, which dataset.classifier=tde does not have at "
+            "inference; try schedule.method=crt"
+        )
+    if cfg.init is None:
+        if cfg.model.stage not in first.loss:
+            raise UserError(f"loss@schedule.first.loss={first.loss.name} is for one-stage models; try ce")
+        for key in ("steps", "epochs"):
+            if not COUNT_OR_NULL[1](first[key]):
+                raise UserError(f"schedule.first.{key}={first[key]}: expected {COUNT_OR_NULL[0]}")
+        _check_length(first, "schedule.first")
+
+
+def _check_length(schedule: DictConfig, name: str) -> None:
+    if (schedule.steps is None) == (schedule.epochs is None):
+        raise UserError(
+            f"{name}.steps={schedule.steps} and epochs={schedule.epochs}: give one of them and set the other to "
+            f"null, as in {name}.epochs=2 {name}.steps=null"
         )

@@ -1,4 +1,4 @@
-"""Last layers of the heads: linear, or with a cosine classifier; the coder decides their width."""
+"""Last layers of the heads: linear, cosine or causal classifiers; the coder decides their width."""
 
 import torch
 from torch import Tensor, nn
@@ -6,9 +6,10 @@ from torch.nn import functional as F
 from torchvision.models.detection.mask_rcnn import MaskRCNNPredictor
 
 from detloss.errors import UserError, nearest
-from detloss.losses.coder import ClassCoder
+from detloss.losses.coder import ClassCoder, Softmax
+from detloss.models.causal import CausalLinear
 
-CLASSIFIERS = ("linear", "cosine")
+CLASSIFIERS = ("linear", "cosine", "tde")
 
 
 class CosineLinear(nn.Linear):
@@ -43,29 +44,46 @@ class BoxPredictor(nn.Module):
 
     def __init__(self, in_features: int, coder: ClassCoder, *, classifier: str, temperature: float) -> None:
         super().__init__()
-        check_classifier(classifier)
-        self.cls_score: nn.Linear
-        if classifier == "cosine":
-            self.cls_score = CosineLinear(in_features, coder.num_logits, temperature=temperature)
-        else:
-            self.cls_score = nn.Linear(in_features, coder.num_logits)
+        self.cls_score = box_classifier(in_features, coder, classifier=classifier, temperature=temperature)
         self.bbox_pred = nn.Linear(in_features, 4 * coder.num_classes)
-        # Standard deviations of Fast R-CNN, ICCV 2015, section 2.3.
-        nn.init.normal_(self.cls_score.weight, std=0.01)
+        # Standard deviations of Fast R-CNN, ICCV 2015, section 2.3; TDE's classifier has a start of its own.
+        if isinstance(self.cls_score, nn.Linear):
+            nn.init.normal_(self.cls_score.weight, std=0.01)
+            with torch.no_grad():
+                self.cls_score.bias.copy_(coder.initial_bias())
         nn.init.normal_(self.bbox_pred.weight, std=0.001)
         nn.init.zeros_(self.bbox_pred.bias)
-        with torch.no_grad():
-            self.cls_score.bias.copy_(coder.initial_bias())
 
-    def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, features: Tensor, is_foreground: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Return logits and deltas; ``is_foreground`` [N] says in training which rows hold an object."""
         features = features.flatten(start_dim=1)
+        if isinstance(self.cls_score, CausalLinear) and is_foreground is not None:
+            self.cls_score.observe(features[is_foreground])
         return self.cls_score(features), self.bbox_pred(features)
+
+
+def box_classifier(in_features: int, coder: ClassCoder, *, classifier: str, temperature: float) -> nn.Module:
+    """Return a new classifier of RoI features [N, in_features]."""
+    check_classifier(classifier)
+    if classifier == "tde":
+        if type(coder) is not Softmax:
+            raise UserError(
+                f"dataset.classifier=tde needs a loss on plain softmax scores, not {type(coder).__name__}; "
+                "try loss=ce, or dataset.classifier=cosine"
+            )
+        return CausalLinear(in_features, coder.num_logits)
+    if classifier == "cosine":
+        return CosineLinear(in_features, coder.num_logits, temperature=temperature)
+    return nn.Linear(in_features, coder.num_logits)
 
 
 def mask_predictor(
     in_channels: int, hidden_channels: int, num_classes: int, *, classifier: str, temperature: float
 ) -> nn.Sequential:
-    """Return torchvision's mask predictor, [P, C, 28, 28] logits, one mask per class and none for background."""
+    """Return torchvision's mask predictor, [P, C, 28, 28] logits, one mask per class and none for background.
+
+    TDE is about classes, not pixels: beside its classifier masks are linear, as in the authors' code.
+    """
     check_classifier(classifier)
     predictor: nn.Sequential = MaskRCNNPredictor(in_channels, hidden_channels, num_classes)
     if classifier == "cosine":
