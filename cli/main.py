@@ -9,6 +9,7 @@ from detloss import __version__
 from detloss.errors import TrainingFailed, UserError
 
 from .bench import bench
+from .calibrate import calibrate
 from .doctor import doctor
 from .evaluate import evaluate
 from .listing import list_options
@@ -28,6 +29,10 @@ EXAMPLES = {
     "eval": (
         "detloss eval run=outputs/shapes-maskrcnn-ecm checkpoint=last",
         "detloss eval run=outputs/RUN predictions=outputs/RUN/predictions.json evaluator=coco",
+    ),
+    "calibrate": (
+        "detloss calibrate run=outputs/shapes-maskrcnn-ce method=norcal gamma=0.6",
+        "detloss calibrate run=outputs/RUN method=logn batches=100 checkpoint=best",
     ),
     "predict": (
         "detloss predict run=outputs/shapes-maskrcnn-ecm images=photo.jpg",
@@ -55,6 +60,7 @@ def detloss(version: Version = False) -> None:
 
 app.command("train", cls=verb(EXAMPLES["train"]), context_settings=HYDRA_WORDS)(train)
 app.command("eval", cls=verb(EXAMPLES["eval"], ("dataset", "evaluator", "trainer")))(evaluate)
+app.command("calibrate", cls=verb(EXAMPLES["calibrate"], ("dataset", "evaluator", "trainer")))(calibrate)
 app.command("predict", cls=verb(EXAMPLES["predict"], ("trainer",)))(predict)
 app.command("stats", cls=verb(EXAMPLES["stats"]))(stats)
 app.command("show", cls=verb(EXAMPLES["show"]))(show)

@@ -121,8 +121,9 @@ def _delete_run(folder: Path) -> None:
         raise UserError(f"{config} was not written by detloss; overwrite=true deletes only its own runs")
     for path in own_files(folder):
         path.unlink()
-    for name in ("eval", "wandb", "predict", "stage1"):
-        shutil.rmtree(folder / name, ignore_errors=True)
+    made = [folder / name for name in ("eval", "wandb", "predict", "stage1")]
+    for path in (*made, *folder.glob("calibrated-*")):
+        shutil.rmtree(path, ignore_errors=True)
 
 
 def withdraw(folder: Path) -> None:

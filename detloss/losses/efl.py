@@ -66,4 +66,6 @@ class EFL(ClassLoss):
         both = sum_over_ranks(torch.stack([positive, negative]).double())
         self.positive_gradient += both[0]
         self.negative_gradient += both[1]
-        self.ratio.copy_((self.positive_gradient / (self.negative_gradient + 1e-10)).clamp(0, 1))
+        known = self.positive_gradient + self.negative_gradient > 0  # a batch of ignored rows says nothing
+        ratio = (self.positive_gradient / (self.negative_gradient + 1e-10)).clamp(0, 1)
+        self.ratio.copy_(ratio.where(known, self.ratio))

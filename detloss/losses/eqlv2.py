@@ -74,4 +74,6 @@ class EQLv2(ClassLoss):
         both = sum_over_ranks(torch.stack([pushed_up, pushed_down])[:, :-1].double())
         self.positive_gradient += both[0]
         self.negative_gradient += both[1]
-        self.ratio.copy_(self.positive_gradient / (self.negative_gradient + 1e-10))
+        known = self.positive_gradient + self.negative_gradient > 0  # a batch of ignored rows says nothing
+        ratio = self.positive_gradient / (self.negative_gradient + 1e-10)
+        self.ratio.copy_(ratio.where(known, self.ratio))

@@ -1,6 +1,8 @@
 """Gumbel optimized loss (Alexandridis et al., "Long-tailed Instance Segmentation using Gumbel Optimized Loss",
 ECCV 2022)."""
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -14,18 +16,23 @@ LOWEST, HIGHEST = -4.0, 10.0
 """The authors' code keeps logits within these while training."""
 
 
+PRIOR = math.exp(-math.exp(2.0))
+"""Probability of every class at the start: the authors' bias is -2."""
+
+
 class GOL(ClassLoss):
     """Binary cross entropy of Gumbel probabilities p = exp(-e^-z); C logits, no background.
 
     Logits are clamped to -4..10, as in the authors' code, so those beyond get no gradient. ``tail_fraction``
-    above 0 adds the weights of DropLoss on classes with fewer images than that, the authors' final recipe.
+    above 0 adds the weights of DropLoss on classes with fewer images than that, as the authors combine them
+    (their strongest recipe also gives frequent classes a normal distribution, which is not offered here).
     """
 
     tail: Tensor
 
     def __init__(self, stats: ClassStats, *, tail_fraction: float = 0.0) -> None:
         super().__init__()
-        self.coder = Gumbel(stats.num_classes)
+        self.coder = Gumbel(stats.num_classes, PRIOR)
         self.register_buffer("tail", torch.from_numpy(stats.image_fractions < tail_fraction))
         self.drops = bool(self.tail.any())
 

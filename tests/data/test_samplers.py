@@ -4,7 +4,14 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from detloss.data.samplers import RepeatFactor, Uniform, repeat_factors_by_class
+from detloss.data.samplers import (
+    ClassAware,
+    InstanceAwareRepeatFactor,
+    RepeatFactor,
+    Uniform,
+    instance_aware_factors_by_class,
+    repeat_factors_by_class,
+)
 from detloss.errors import UserError
 
 # Ten images; class 0 in all but the last two, class 1 in three, class 2 in one; the last image is empty.
@@ -19,7 +26,7 @@ def test_uniform_shows_every_image_once():
     assert sorted(order.tolist()) == list(range(10)) and order.dtype == np.int64
 
 
-@pytest.mark.parametrize("make", [Uniform, RepeatFactor])
+@pytest.mark.parametrize("make", [Uniform, ClassAware, RepeatFactor, InstanceAwareRepeatFactor])
 def test_the_order_is_a_function_of_seed_and_epoch(make):
     images = [np.array([0])] * 50
     sampler = make(images)
@@ -67,7 +74,101 @@ def test_images_without_labels_only_are_a_uniform_epoch():
 
 
 def test_wrong_options_are_user_errors():
-    with pytest.raises(UserError, match="'ceil' or 'stochastic', got 'floor'"):
-        RepeatFactor(IMAGE_LABELS, rounding="floor")
-    with pytest.raises(UserError, match="threshold must not be negative"):
-        RepeatFactor(IMAGE_LABELS, threshold=-1)
+    for make in (RepeatFactor, InstanceAwareRepeatFactor):
+        with pytest.raises(UserError, match="'ceil' or 'stochastic', got 'floor'"):
+            make(IMAGE_LABELS, rounding="floor")
+        with pytest.raises(UserError, match="threshold must not be negative"):
+            make(IMAGE_LABELS, threshold=-1)
+    with pytest.raises(UserError, match="none has one; try sampler=uniform"):
+        ClassAware([np.zeros(0, dtype=np.int64)] * 4)
+
+
+# Classes 0, 2 and 5 occur (1, 3 and 4 do not), one label per instance; the fourth image is empty.
+CROWDED = [np.array(labels, dtype=np.int64) for labels in ([0, 0, 0], [0, 2], [0], [], [5, 0, 5], [0, 0], [2])]
+
+
+def literal_instance_aware_factors(threshold: float) -> list[float]:
+    """IRFS by its definition, a class and an image at a time."""
+    total = sum(len(labels) for labels in CROWDED)
+    factors = {}
+    for index in (0, 2, 5):
+        of_images = sum(index in labels.tolist() for labels in CROWDED) / len(CROWDED)
+        of_instances = sum(labels.tolist().count(index) for labels in CROWDED) / total
+        factors[index] = max(1.0, math.sqrt(threshold / math.sqrt(of_images * of_instances)))
+    return [max([1.0, *(factors[index] for index in labels.tolist())]) for labels in CROWDED]
+
+
+def test_instance_aware_factors_follow_the_formula():
+    for threshold in (0.001, 0.3, 0.9, 4.0):
+        sampler = InstanceAwareRepeatFactor(CROWDED, threshold=threshold)
+        assert np.allclose(sampler.repeat_factors, literal_instance_aware_factors(threshold), rtol=1e-12)
+    # Class 5: 1 of 7 images, 2 of 12 instances.
+    assert sampler.repeat_factors[4] == pytest.approx(math.sqrt(4 / math.sqrt(1 / 7 * 2 / 12)))
+
+
+def test_a_class_of_many_instances_in_few_images_is_repeated_less_than_by_images_alone():
+    """100 of 100,000 images hold half of a million instances: f = sqrt(0.001 * 0.5) = 0.0224."""
+    images, instances = np.array([100, 100, 0]), np.array([500_000, 100, 0])
+    factors = instance_aware_factors_by_class(images, instances, 100_000, 0.001)
+    share = 100 / 500_100
+    assert np.allclose(factors[:2], [1, math.sqrt(0.001 / math.sqrt(0.001 * share))], rtol=1e-12)
+    assert np.isfinite(factors[2])
+
+
+def test_instance_aware_repeats_are_rounded_as_those_of_images():
+    by_formula = literal_instance_aware_factors(4.0)
+    order = InstanceAwareRepeatFactor(CROWDED, threshold=4.0).epoch(0, 0)
+    assert np.bincount(order, minlength=7).tolist() == [math.ceil(factor) for factor in by_formula]
+    sampler = InstanceAwareRepeatFactor(CROWDED, threshold=4.0, rounding="stochastic")
+    counts = np.stack([np.bincount(sampler.epoch(0, epoch), minlength=7) for epoch in range(500)])
+    assert (counts >= np.floor(by_formula)).all() and (counts <= np.ceil(by_formula)).all()
+    assert np.abs(counts.mean(axis=0) - by_formula).max() < 5 * 0.5 / math.sqrt(500)
+
+
+def test_counts_of_instances_do_not_change_repeat_factors_by_images():
+    once = [np.unique(labels) for labels in CROWDED]
+    factors = (RepeatFactor(labels, threshold=0.9).repeat_factors for labels in (CROWDED, once))
+    assert np.array_equal(*factors)
+
+
+def test_class_aware_draws_every_class_equally_often_and_then_one_of_its_images():
+    # Images with one class each, so that an image tells which class was drawn: 90, 9 and 1 images.
+    labels = [np.array([index]) for index in [1] * 90 + [4] * 9 + [6]]
+    sampler = ClassAware(labels)
+    for epoch in range(20):
+        order = sampler.epoch(0, epoch)
+        assert len(order) == 100 and order.dtype == np.int64
+        drawn = Counter(int(labels[index][0]) for index in order.tolist())
+        assert set(drawn) == {1, 4, 6} and set(drawn.values()) <= {33, 34}
+        # A round holds each class once.
+        rounds = [sorted(int(labels[index][0]) for index in order[start : start + 3]) for start in range(0, 99, 3)]
+        assert rounds == [[1, 4, 6]] * 33
+
+
+def test_class_aware_shows_all_images_of_a_class_before_one_again():
+    labels = [np.array([index]) for index in [0] * 12 + [1] * 3]
+    sampler = ClassAware(labels)
+    orders = set()
+    for epoch in range(50):
+        shown = [index for index in sampler.epoch(0, epoch).tolist() if index >= 12]
+        assert len(shown) in (7, 8)
+        assert sorted(shown[:3]) == sorted(shown[3:6]) == [12, 13, 14]
+        orders.add(tuple(shown[:3]))
+    assert len(orders) == 6
+
+
+def test_class_aware_frequencies_of_images_with_several_classes():
+    """An image is shown through each of its classes: the expected shares, by hand."""
+    labels = [np.array(classes, dtype=np.int64) for classes in ([0, 0, 1], [0], [1, 2], [0], [])]
+    sampler, epochs = ClassAware(labels), 6000
+    counts = sum(np.bincount(sampler.epoch(1, epoch), minlength=5) for epoch in range(epochs))
+    # A third of the draws is of class 0 (images 0, 1, 3), of class 1 (images 0, 2) and of class 2 (image 2).
+    expected = np.array([1 / 9 + 1 / 6, 1 / 9, 1 / 6 + 1 / 3, 1 / 9, 0])
+    # A share is a mean over at least `epochs` draws that no two of one round repeat: five standard errors.
+    assert np.abs(counts / counts.sum() - expected).max() < 5 * 0.5 / math.sqrt(epochs)
+    assert counts.sum() == 5 * epochs
+
+
+def test_class_aware_works_with_fewer_images_than_classes():
+    sampler = ClassAware([np.arange(10), np.array([3])])
+    assert all(len(sampler.epoch(0, epoch)) == 2 for epoch in range(10))
