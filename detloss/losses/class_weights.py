@@ -5,6 +5,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from detloss import margins
+from detloss.distributed import mean_over_ranks
 from detloss.losses.base import ClassLoss
 from detloss.losses.coder import Sigmoid, Softmax
 from detloss.losses.dense import Negatives, dense_loss
@@ -65,7 +66,8 @@ class ClassBalancedFocal(ClassLoss):
 class GeneralizedReweight(ClassLoss):
     """Cross entropy, every row times (n_c / sum n)^-exponent, for DisAlign (Zhang et al., CVPR 2021).
 
-    The weights are scaled to a mean of 1 over the classes, and background weighs 1. C + 1 logits.
+    Over the classes the weights have a mean of 1, and background weighs 1. As in the authors' code it is the
+    weighted mean of a batch (over all ranks), times the sum of ``weights``, 1 in RoI heads. C + 1 logits.
     """
 
     class_weight: Tensor
@@ -79,7 +81,11 @@ class GeneralizedReweight(ClassLoss):
     def forward(
         self, logits: Tensor, labels: Tensor, weights: Tensor | None = None, quality: Tensor | None = None
     ) -> Tensor:
-        return _weighted_cross_entropy(logits, labels, weights, self.class_weight)
+        total = _weighted_cross_entropy(logits, labels, weights, self.class_weight)
+        plain = torch.ones_like(labels, dtype=total.dtype) if weights is None else weights.to(total.dtype)
+        heavy = plain * self.class_weight.to(total.dtype)[labels]
+        shares = mean_over_ranks(torch.stack([plain.sum(), heavy.sum()]))
+        return total * shares[0] / shares[1].clamp(min=torch.finfo(total.dtype).tiny)
 
 
 def with_background(class_weight: margins.Array) -> Tensor:

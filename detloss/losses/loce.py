@@ -13,6 +13,9 @@ from detloss.losses.entries import at_least_float32
 from detloss.losses.samples import Samples
 from detloss.stats import ClassStats
 
+TINY = 1e-30
+"""A mean score that has decayed below this, after some hundred objects scored 0, counts as this."""
+
 
 class LOCE(DetectionLoss):
     """Cross entropy of z_c + log s_c, where s_c is the running mean score of class c; C + 1 logits.
@@ -46,7 +49,7 @@ class LOCE(DetectionLoss):
         logits = at_least_float32(samples.logits)
         if self.training:
             self._update(logits.detach(), samples)
-        shifted = logits + self.mean_score.log().to(logits.dtype)
+        shifted = logits + self.mean_score.clamp(min=TINY).log().to(logits.dtype)
         rows = F.cross_entropy(shifted, samples.labels, reduction="none")
         return {
             "loss_classifier": (rows * samples.weights).sum(),

@@ -65,4 +65,4 @@ class Seesaw(ClassLoss):
         own = log_scores.gather(1, targets[:, None]).clamp(min=math.log(self.eps))
         mitigation = self.p * (log_counts - log_counts[targets, None]).clamp(max=0)
         compensation = self.q * (log_scores - own).clamp(min=0)
-        return (mitigation + compensation).scatter_(1, targets[:, None], 0.0)
+        return mitigation + compensation

@@ -44,7 +44,7 @@ LOSSES: dict[str, Callable[[ClassStats], ClassLoss]] = {
 BY_CHANCE_PER_ROW = {"droploss", "gol_with_droploss"}
 """What a row gives depends on the rows before it, as each takes its random numbers."""
 
-NOT_A_SUM_OVER_ROWS = BY_CHANCE_PER_ROW | {"bags"}
+NOT_A_SUM_OVER_ROWS = BY_CHANCE_PER_ROW | {"bags", "generalized_reweight"}
 
 SPARES_OR_SHARES_LOGITS = BY_CHANCE_PER_ROW | {"acsl", "bags", "eql", "seesaw", "seesaw_without_compensation"}
 
