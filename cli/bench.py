@@ -1,6 +1,7 @@
 """``detloss bench``: how fast parts of detloss are on this machine."""
 
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -9,6 +10,9 @@ from detloss.errors import UserError, nearest
 from . import compose
 from .config_groups import loss_targets
 from .verb import HYDRA_WORDS, Overrides, verb
+
+if TYPE_CHECKING:
+    import torch
 
 bench = typer.Typer(help="Measure how fast detloss is on this machine.")
 
@@ -19,6 +23,11 @@ EXAMPLES = (
 
 LOSS_EXAMPLES = ("detloss bench losses", "detloss bench losses ecm focal --classes 1203 --repeats 5")
 
+RANKING_EXAMPLES = (
+    "detloss bench ranking",
+    "detloss bench ranking --positives 1000 --negatives 1000000 --repeats 3",
+)
+
 Losses = Annotated[
     list[str] | None,
     typer.Argument(metavar="[LOSS]...", help="Losses by name; all when none is given.", show_default=False),
@@ -26,6 +35,10 @@ Losses = Annotated[
 Repeats = Annotated[int, typer.Option("--repeats", min=1, help="Repetitions of each measurement.")]
 Classes = Annotated[int, typer.Option("--classes", min=1, max=1203, help="Classes of one-stage heads.")]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")]
+Positives = Annotated[list[int] | None, typer.Option("--positives", min=1, help="P, once or more.")]
+Negatives = Annotated[list[int] | None, typer.Option("--negatives", min=1, help="N, once or more.")]
+Deltas = Annotated[list[float] | None, typer.Option("--delta", min=0, help="Half the step's width, once or more.")]
+Picture = Annotated[Path, typer.Option("--picture", help="Where the plot goes, PNG or SVG.")]
 Steps = Annotated[int, typer.Option("--steps", min=1, help="Steps to time, of each loop.")]
 
 
@@ -46,13 +59,40 @@ def losses(names: Losses = None, repeats: Repeats = 10, classes: Classes = 80, d
     for name in names or []:
         if name not in known:
             raise UserError(f"no loss '{name}'{nearest(name, known)} (see `detloss list loss`)")
+    chosen = [target for target in targets if not names or target[0] in names]
+    place = _place(device)
+    from detloss.bench_losses import bench_losses
+
+    bench_losses(chosen, repeats=repeats, dense_classes=classes, device=place)
+
+
+@bench.command("ranking", cls=verb(RANKING_EXAMPLES, ()))
+def ranking(
+    positives: Positives = None,
+    negatives: Negatives = None,
+    delta: Deltas = None,
+    repeats: Repeats = 10,
+    device: Device = "auto",
+    picture: Picture = Path("outputs/bench_ranking.png"),
+) -> None:
+    """Time the ranking losses against P, N and delta, beside focal loss and a loop over the positives."""
+    place = _place(device)
+    from detloss.bench_ranking import Problem, bench_ranking
+
+    problems = [
+        Problem(p, n, d)
+        for p in positives or (1_000, 10_000)
+        for n in negatives or (10_000, 100_000, 1_000_000)
+        for d in delta or (0.5,)
+    ]
+    bench_ranking(problems, repeats=repeats, device=place, picture=picture)
+
+
+def _place(device: str) -> "torch.device":
     if device not in ("auto", "cpu", "cuda"):
         raise UserError(f"--device {device}: expected auto, cpu or cuda")
     import torch
 
-    from detloss.bench_losses import bench_losses
     from detloss.step import device_name
 
-    chosen = [target for target in targets if not names or target[0] in names]
-    place = torch.device(device_name(device))
-    bench_losses(chosen, repeats=repeats, dense_classes=classes, device=place)
+    return torch.device(device_name(device))

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from detloss.errors import UserError
+from detloss.errors import UserError, nearest
 
 from .verb import split_words
 
@@ -25,6 +25,10 @@ Words = Annotated[
 def calibrate(words: Words = None) -> None:
     """Calibrate a trained run's scores for the long tail, without training, and evaluate it beside the run."""
     own, overrides = split_words(words or [], required=("run", "method"), optional=(*OPTIONS, "checkpoint"))
+    for word in overrides:  # keys of a run's config are in groups, so this is one of ours, mistyped
+        key = word.partition("=")[0]
+        if "." not in key and key != "evaluator":
+            raise UserError(f"calibrate has no '{key}='{nearest(key, ['run', 'method', *OPTIONS, 'checkpoint'])}")
     options = {name: _number(name, own[name]) for name in OPTIONS if name in own}
     from detloss.calibrate import calibrate_run
 

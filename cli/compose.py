@@ -80,8 +80,8 @@ def settle_length(cfg: DictConfig, words: list[str]) -> None:
 
 
 def check_choices_fit(cfg: DictConfig) -> None:
-    """Refuse a loss, or a schedule, that does not fit the detector's kind of head (`UserError`)."""
-    from detloss.settings import check_decoupled
+    """Refuse a loss, a classifier or a schedule that does not fit the others (`UserError`)."""
+    from detloss.settings import check_classifier_fits, check_decoupled
 
     stage = cfg.model.stage
     if stage not in cfg.loss:
@@ -90,6 +90,7 @@ def check_choices_fit(cfg: DictConfig) -> None:
             f"loss={cfg.loss.name} does not fit model={cfg.model.name} ({stage.replace('_', '-')}); "
             f"losses that do: {fitting}"
         )
+    check_classifier_fits(cfg)
     check_decoupled(cfg)
 
 

@@ -16,7 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from detloss.data.files import DatasetFiles, dataset_files
 from detloss.errors import UserError, nearest
-from detloss.settings import decoupled_method
+from detloss.settings import decoupled_method, misfit
 from detloss.stats import ClassStats
 
 if TYPE_CHECKING:
@@ -126,7 +126,7 @@ def _start_from(cfg: DictConfig, model: nn.Module, stats: ClassStats, coder: Cla
         state = dict(saved.model)
         if saved.stats.names != stats.names:
             state = {key: value for key, value in state.items() if not pretrained.is_class_sized(key)}
-        elif saved.coder != type(coder).__name__:  # same shapes, perhaps, but other meanings
+        elif saved.coder != coder.meaning:  # same shapes, perhaps, but other meanings
             state = {key: value for key, value in state.items() if not pretrained.is_classifier(key)}
         return pretrained.load_matching(model, state, source=f"init={cfg.init}")
     state = pretrained.coco_state_dict(cfg.model.name, cfg.model.weights)
@@ -186,6 +186,9 @@ def instantiate(node: DictConfig, *arguments: object, option: str) -> object:
     for key in values:
         if key not in accepted:
             raise UserError(f"{option} has no option '{key}'{nearest(key, accepted)}")
+        expected = misfit(values[key], accepted[key].annotation)
+        if expected is not None:
+            raise UserError(f"{option}.{key}={values[key]}: expected {expected}")
     try:
         return target(*arguments, **values)
     except (TypeError, ValueError) as error:

@@ -18,7 +18,15 @@ from detloss.data.files import DatasetFiles, dataset_files
 from detloss.data.loader import BatchPlan, training_loader
 from detloss.data.transforms import training_transform
 from detloss.errors import UserError, nearest
-from detloss.evaluate import Metrics, check_evaluation, checkpoint_path, override, predict_set, score
+from detloss.evaluate import (
+    Metrics,
+    check_evaluation,
+    checkpoint_path,
+    override,
+    predict_set,
+    score,
+    trained_detector,
+)
 from detloss.evaluation.result import Evaluation
 from detloss.losses import ClassCoder, DetectionLoss
 from detloss.models.causal import CausalLinear
@@ -68,8 +76,7 @@ def calibrate_run(
     validation = build.validation_set(cfg, files)
     check_evaluation(cfg, validation, saved.stats)
     device = torch.device(device_name(str(cfg.trainer.device)))
-    detector = build.detector(cfg, saved.stats, load=False)
-    checkpoint.load_model(detector, saved.model, path)
+    detector = trained_detector(cfg, saved, path)
     detector.to(device)
     label = " ".join([method, *(f"{name}={value:.12g}" for name, value in options.items())])
     print(f"{path}, after {saved.progress.step} steps, calibrated by {label}")

@@ -165,7 +165,7 @@ def load_model(model: nn.Module, state: Mapping[str, Tensor], path: Path) -> Non
 
 def _coder_name(model: nn.Module) -> str:
     losses = [module for module in model.modules() if isinstance(module, DetectionLoss)]
-    return type(losses[0].coder).__name__ if losses else ""
+    return losses[0].coder.meaning if losses else ""
 
 
 def _random_states() -> list[Tensor]:

@@ -40,13 +40,15 @@ def train_in_stages(cfg: DictConfig, folder: Path, *, device: torch.device, swee
 
 def first_stage(cfg: DictConfig) -> DictConfig:
     """Return the config of stage 1, an ordinary run with what ``schedule.first`` gives it."""
-    stage = OmegaConf.create(OmegaConf.to_container(cfg, resolve=True))
-    assert isinstance(stage, DictConfig)
-    first = stage.schedule.pop("first")
-    del stage.schedule["method"]
+    first = OmegaConf.create(OmegaConf.to_container(cfg.schedule.first, resolve=True))
+    stage = cfg.copy()  # not resolved yet: what follows the loss must follow that of stage 1
+    OmegaConf.set_struct(stage, False)
+    del stage.schedule["first"], stage.schedule["method"]
     stage.loss, stage.sampler = first.loss, first.sampler
     stage.schedule.steps, stage.schedule.epochs = first.steps, first.epochs
-    return stage
+    resolved = OmegaConf.create(OmegaConf.to_container(stage, resolve=True))
+    assert isinstance(resolved, DictConfig)
+    return resolved
 
 
 def second_stage(cfg: DictConfig, first: Path) -> DictConfig:
@@ -61,7 +63,7 @@ def check_losses(cfg: DictConfig) -> None:
     if decoupled_method(cfg) == CRT:
         return
     stats, first = build.class_stats(cfg), first_stage(cfg)
-    learnt, wanted = (type(build.detection_loss(each, stats).coder).__name__ for each in (first, cfg))
+    learnt, wanted = (build.detection_loss(each, stats).coder.meaning for each in (first, cfg))
     if learnt != wanted:
         source = f"stage 1 with loss@schedule.first.loss={first.loss.name}"
         raise UserError(_other_coder(source, learnt, wanted, cfg.schedule.method))
@@ -110,7 +112,7 @@ def load_first_stage(model: nn.Module, saved: Checkpoint, cfg: DictConfig, names
             f"{source} was trained on {len(saved.stats.names)} other classes than the {len(names)} of this "
             "training set; schedule=decoupled goes on with the same ones"
         )
-    coder = type(_coder(model)).__name__
+    coder = _coder(model).meaning
     state = dict(saved.model)
     if method == CRT:
         state = {key: value for key, value in state.items() if not is_classifier(key)}

@@ -1,8 +1,10 @@
 """What a process must know of its fellow ranks: who it is, sums, and agreement. One process is one rank."""
 
+from collections.abc import Iterable
+
 import torch
 import torch.distributed as dist
-from torch import Tensor, nn
+from torch import Tensor
 
 
 def active() -> bool:
@@ -32,6 +34,21 @@ def mean_over_ranks(values: Tensor) -> Tensor:
     return sum_over_ranks(values) / world_size()
 
 
+def from_every_rank(values: Tensor) -> list[Tensor]:
+    """Return the ``values`` [n, ...] of every rank, on every rank and without gradient; n may differ."""
+    if not active():
+        return [values.detach()]
+    count = torch.tensor([len(values)], device=values.device)
+    counts = [torch.empty_like(count) for _ in range(world_size())]
+    dist.all_gather(counts, count)
+    sizes = [int(size) for size in counts]
+    padded = values.new_zeros(max(sizes), *values.shape[1:])
+    padded[: len(values)] = values.detach()
+    gathered = [torch.empty_like(padded) for _ in sizes]
+    dist.all_gather(gathered, padded)
+    return [part[:size] for part, size in zip(gathered, sizes, strict=True)]
+
+
 def any_rank(flag: bool, device: torch.device) -> bool:
     """Return whether ``flag`` is set on any rank, the same answer on every rank."""
     if not active():
@@ -48,11 +65,11 @@ def from_leader(value: float, device: torch.device) -> float:
     return float(shared)
 
 
-def share_buffers(model: nn.Module) -> None:
-    """Give every rank rank 0's buffers."""
+def share(tensors: Iterable[Tensor]) -> None:
+    """Give every rank rank 0's values of ``tensors``, in place."""
     if active():
-        for buffer in model.buffers():
-            dist.broadcast(buffer, src=0)
+        for tensor in tensors:
+            dist.broadcast(tensor, src=0)
 
 
 def barrier() -> None:

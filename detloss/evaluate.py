@@ -1,6 +1,6 @@
 """From a detector or a predictions file to metrics."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from importlib.resources import files as package_files
 from pathlib import Path
 
@@ -9,7 +9,7 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
-from torch import nn
+from torch import Tensor, nn
 from yaml import YAMLError
 
 from detloss import build, checkpoint, distributed, run_folder
@@ -23,6 +23,7 @@ from detloss.evaluation.ground_truth import read_ground_truth
 from detloss.evaluation.lvis import evaluate_lvis
 from detloss.evaluation.predictions import PredictionWriter, encode_masks, merge_shards
 from detloss.evaluation.result import Evaluation
+from detloss.losses.base import Watched
 from detloss.progress import Display
 from detloss.stats import ClassStats, frequency_groups
 from detloss.step import autocast_type, device_name
@@ -101,9 +102,9 @@ def predict_set(
 ) -> Path:
     """Write ``predictions.json``, every rank its share of the images first; rank 0 joins them.
 
-    All ranks predict with rank 0's buffers, those that its checkpoint holds: BatchNorm's statistics differ.
+    All ranks predict with rank 0's statistics, those that its checkpoint holds: BatchNorm's differ.
     """
-    distributed.share_buffers(detector)
+    distributed.share(_statistics(detector))
     detector.eval()
     category_ids = np.array(stats.category_ids)
     rank, ranks = distributed.rank(), distributed.world_size()
@@ -169,10 +170,26 @@ def evaluate_run(
     path = checkpoint_path(run, checkpoint_name)
     saved = checkpoint.load(path)
     check_evaluation(cfg, validation, saved.stats)
-    detector = build.detector(cfg, saved.stats, load=False)
-    checkpoint.load_model(detector, saved.model, path)
+    detector = trained_detector(cfg, saved, path)
     print(f"{path}, after {saved.progress.step} steps")
     return evaluate_detector(cfg, detector.to(device), validation, files, saved.stats, output, device=device)
+
+
+def trained_detector(cfg: DictConfig, saved: checkpoint.Checkpoint, path: Path) -> nn.Module:
+    """Return the detector of a run with its checkpoint's weights; LOCE's memory is of use in training only."""
+    if cfg.model.detector.get("feature_memory") is not None:
+        cfg.model.detector.feature_memory = None
+    detector = build.detector(cfg, saved.stats, load=False)
+    state = {key: value for key, value in saved.model.items() if ".memory." not in key}
+    checkpoint.load_model(detector, state, path)
+    return detector
+
+
+def _statistics(detector: nn.Module) -> Iterator[Tensor]:
+    """Yield the buffers that inference uses; those of losses are the same on all ranks, or a rank's own."""
+    for module in detector.modules():
+        if not isinstance(module, Watched):
+            yield from module.buffers(recurse=False)
 
 
 def checkpoint_path(run: Path, name: str) -> Path:

@@ -11,11 +11,11 @@ from omegaconf import DictConfig
 from PIL import Image
 from torch import Tensor, nn
 
-from detloss import build, checkpoint, run_folder
+from detloss import checkpoint, run_folder
 from detloss.data.image_files import AnnotatedFiles, ImageFile, ImageFiles
 from detloss.data.transforms import evaluation_transform
 from detloss.errors import UserError
-from detloss.evaluate import checkpoint_path, override
+from detloss.evaluate import checkpoint_path, override, trained_detector
 from detloss.evaluation.predictions import FILE_NAME, Row, encode_masks
 from detloss.picture import Objects, draw_objects, side_by_side
 from detloss.progress import Display
@@ -73,8 +73,7 @@ def predict_images(
     _require_safe_output(output, files.folder)
 
     device = torch.device(device_name(str(cfg.trainer.device)))
-    detector = build.detector(cfg, saved.stats, load=False)
-    checkpoint.load_model(detector, saved.model, path)
+    detector = trained_detector(cfg, saved, path)
     detector.to(device).eval()
     rows: list[Row] = []
     with Display("predict", len(files)) as display:

@@ -1,6 +1,8 @@
 """Refuse settings of the wrong kind before a run begins."""
 
 from collections.abc import Callable
+from types import UnionType
+from typing import Literal, Union, get_args, get_origin
 
 from omegaconf import DictConfig, OmegaConf
 
@@ -68,6 +70,7 @@ METHODS = ("crt", "lws", "disalign")
 
 def check_settings(cfg: DictConfig) -> None:
     """Raise ``UserError`` for the first setting that is not what it must be."""
+    check_classifier_fits(cfg)
     check_decoupled(cfg)
     for key, options in CHOICES.items():
         chosen = str(OmegaConf.select(cfg, key))
@@ -85,6 +88,20 @@ def check_settings(cfg: DictConfig) -> None:
     ):
         raise UserError(f"dataset.scales={scales}: expected shortest sides in pixels such as [640,800], or null")
     _check_length(cfg.schedule, "schedule")
+
+
+def check_classifier_fits(cfg: DictConfig) -> None:
+    """Refuse ``dataset.classifier=tde`` where its inference has no meaning (`UserError`)."""
+    if cfg.dataset.classifier != "tde":
+        return
+    if cfg.model.stage != "two_stage":
+        raise UserError(f"dataset.classifier=tde is for two-stage models, model={cfg.model.name} is one-stage")
+    scores = cfg.loss.get("scores", "softmax")
+    if scores != "softmax":
+        raise UserError(
+            f"dataset.classifier=tde needs plain softmax scores, those of loss={cfg.loss.name} are {scores}; "
+            "try loss=ce, or dataset.classifier=cosine"
+        )
 
 
 def decoupled_method(cfg: DictConfig) -> str | None:
@@ -113,6 +130,12 @@ def check_decoupled(cfg: DictConfig) -> None:
     if cfg.init is None:
         if cfg.model.stage not in first.loss:
             raise UserError(f"loss@schedule.first.loss={first.loss.name} is for one-stage models; try ce")
+        learnt, wanted = first.loss.get("scores"), cfg.loss.get("scores")
+        if method != "crt" and learnt != wanted:
+            raise UserError(
+                f"schedule.method={method} keeps the classifier of stage 1, whose scores are {learnt} and not, as "
+                f"those of loss={cfg.loss.name}, {wanted}; try loss@schedule.first.loss={cfg.loss.name}"
+            )
         for key in ("steps", "epochs"):
             if not COUNT_OR_NULL[1](first[key]):
                 raise UserError(f"schedule.first.{key}={first[key]}: expected {COUNT_OR_NULL[0]}")
@@ -125,3 +148,30 @@ def _check_length(schedule: DictConfig, name: str) -> None:
             f"{name}.steps={schedule.steps} and epochs={schedule.epochs}: give one of them and set the other to "
             f"null, as in {name}.epochs=2 {name}.steps=null"
         )
+
+
+KINDS: dict[object, str] = {
+    float: "a number",
+    int: "a whole number",
+    bool: "true or false",
+    str: "a name",
+    type(None): "null",
+}
+
+
+def misfit(value: object, annotation: object) -> str | None:
+    """Return what a parameter annotated so expects when ``value`` is none of it, else None.
+
+    Only parameters that are all numbers, texts, choices or null are looked at.
+    """
+    choices = get_args(annotation) if get_origin(annotation) in (Union, UnionType) else (annotation,)
+    if not all(choice in KINDS or get_origin(choice) is Literal for choice in choices):
+        return None
+    for choice in choices:
+        if get_origin(choice) is Literal and value in get_args(choice):
+            return None
+        kind = int | float if choice is float else choice
+        if choice in KINDS and isinstance(value, kind) and (choice is bool or not isinstance(value, bool)):  # type: ignore[arg-type]
+            return None
+    names = [KINDS.get(choice) or " | ".join(map(str, get_args(choice))) for choice in choices]
+    return " or ".join(names)

@@ -11,6 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from detloss import build, checkpoint, run_folder
 from detloss.data.files import dataset_files
+from detloss.decoupled import first_stage
 from detloss.errors import TrainingFailed, UserError
 from detloss.evaluate import evaluate_run
 from detloss.evaluation.predictions import read_predictions
@@ -244,8 +245,11 @@ def test_a_start_that_does_not_fit_is_refused(
     lws = ("model=fasterrcnn", *SECOND, "schedule.method=lws", "schedule.steps=1")
     with pytest.raises(UserError, match=r"logits are for Softmax and not.*Sigmoid; try schedule\.method=crt"):
         run(tmp_path / "other loss", *data, *lws, "loss=bce", f"init={first}")
-    with pytest.raises(UserError, match=r"stage 1 with loss@schedule\.first\.loss=ce"):
+    with pytest.raises(UserError, match=r"stage 1, whose scores are softmax and not.*sigmoid"):
         run(tmp_path / "other first loss", *data, *lws, "loss=bce")
+    with pytest.raises(UserError, match=r"stage 1 with loss@schedule\.first\.loss=bags, .*GroupedSoftmax"):
+        bags = ("loss=bags", "loss@schedule.first.loss=bags", "schedule.first.loss.two_stage.bins=[1,2]")
+        run(tmp_path / "other first loss", *data, *lws, *bags)
     assert not (tmp_path / "other first loss" / "stage1").exists()
     run(tmp_path / "crt", *data, *lws, "loss=bce", "schedule.method=crt", f"init={first}")
 
@@ -297,3 +301,11 @@ def test_scaling_multiplies_every_logit() -> None:
     with torch.no_grad():
         layer.scale.copy_(torch.tensor([2.0, 3.0, 0.5]))
     assert layer(logits).tolist() == [[2.0, -6.0, 1.5]]
+
+
+@pytest.mark.parametrize(("first", "second"), [("ce", "loce"), ("loce", "ce")])
+def test_stage_1_gets_the_feature_memory_of_its_own_loss(first: str, second: str) -> None:
+    words = [*SECOND, "model=fasterrcnn", f"loss={second}", f"loss@schedule.first.loss={first}"]
+    cfg = compose("train", overrides=words)
+    assert (cfg.model.detector.feature_memory is None) == (second == "ce")
+    assert (first_stage(cfg).model.detector.feature_memory is None) == (first == "ce")

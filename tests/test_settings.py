@@ -1,12 +1,13 @@
 """What a user may mistype must be refused in one line before anything starts."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import Literal
 
 import pytest
 from hydra import compose, initialize_config_module
 
 from detloss.errors import UserError
-from detloss.settings import CHOICES, RULES, check_settings
+from detloss.settings import CHOICES, RULES, check_settings, misfit
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -37,3 +38,38 @@ def test_an_unknown_choice_lists_the_known_ones(key: str) -> None:
 def test_steps_and_epochs_together_are_refused() -> None:
     with pytest.raises(UserError, match="give one of them"):
         check_settings(compose("train", overrides=["schedule.epochs=2"]))
+
+
+@pytest.mark.parametrize(
+    ("value", "annotation", "expected"),
+    [
+        ("x", float, "a number"),
+        (True, float, "a number"),
+        (2, float, None),
+        (2.5, int, "a whole number"),
+        (None, float, "a number"),
+        (None, float | None, None),
+        ("x", float | None, "a number or null"),
+        ("median", Literal["images", "instances"], "images | instances"),
+        ("images", Literal["images", "instances"], None),
+        ("x", Sequence[int], None),
+        ("x", bool, "true or false"),
+    ],
+)
+def test_a_value_is_compared_with_the_annotation_of_its_parameter(
+    value: object, annotation: object, expected: str | None
+) -> None:
+    assert misfit(value, annotation) == expected
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["model=retinanet", "loss=focal", "dataset.classifier=tde"], "is one-stage"),
+        (["loss=bags", "dataset.classifier=tde"], "grouped softmax.*try loss=ce"),
+        (["loss=seesaw", "schedule=decoupled", "schedule.method=lws"], "first.loss=seesaw"),
+    ],
+)
+def test_what_does_not_fit_together_is_refused_with_what_would(words: list[str], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        check_settings(compose("train", overrides=words))

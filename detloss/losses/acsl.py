@@ -36,6 +36,8 @@ class ACSL(ClassLoss):
         self.rare_share = rare_share
         self.common_share = common_share
         self.coder = SigmoidWithBackground(stats.num_classes)
+        if groups is not None and len(groups) != 2:
+            raise ValueError(f"groups must be two image counts such as [10, 100], got {list(groups)}")
         names = frequency_groups(stats.images, None if groups is None else (groups[0], groups[1]))
         for group, name in (("r", "rare"), ("c", "common")):
             # The last entry is the background's.

@@ -73,15 +73,20 @@ class ClassPlusBox(DetectionLoss):
         }
 
 
-@torch.no_grad()
 def box_quality(samples: Samples) -> Tensor:
     """Return the IoU of every foreground row's predicted box with its ground truth, 0 elsewhere, [N]."""
+    overlap = foreground_quality(samples).to(samples.weights.dtype)
+    return samples.weights.new_zeros(len(samples.labels)).index_put((samples.foreground,), overlap)
+
+
+@torch.no_grad()
+def foreground_quality(samples: Samples) -> Tensor:
+    """Return the IoU of the foreground's predicted boxes with their ground truth, [P]."""
     found, wanted = samples.boxes.detach(), samples.target_boxes
     sides = (torch.minimum(found[:, 2:], wanted[:, 2:]) - torch.maximum(found[:, :2], wanted[:, :2])).clamp(min=0)
     shared = sides.prod(dim=1)
     areas = [(boxes[:, 2:] - boxes[:, :2]).clamp(min=0).prod(dim=1) for boxes in (found, wanted)]
-    overlap = shared / (areas[0] + areas[1] - shared).clamp(min=1e-6)
-    return samples.weights.new_zeros(len(samples.labels)).index_put((samples.foreground,), overlap)
+    return shared / (areas[0] + areas[1] - shared).clamp(min=1e-6)
 
 
 def state_scalars(model: nn.Module) -> dict[str, float]:

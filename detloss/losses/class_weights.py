@@ -42,7 +42,7 @@ class ClassBalancedFocal(ClassLoss):
 
     def __init__(self, stats: ClassStats, *, beta: float = 0.999, gamma: float = 2.0, alpha: float = 0.25) -> None:
         super().__init__()
-        self.gamma = float(gamma)
+        self.gamma = gamma
         self.alpha = alpha
         self.coder = Sigmoid(stats.num_classes)
         self.register_buffer(

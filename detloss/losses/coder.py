@@ -1,5 +1,6 @@
 """Class coders: how many logits a classifier has, how they start, and what scores they mean."""
 
+import hashlib
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -18,6 +19,11 @@ class ClassCoder(ABC):
         if num_classes < 1:
             raise ValueError(f"num_classes must be at least 1, got {num_classes}")
         self.num_classes = num_classes
+
+    @property
+    def meaning(self) -> str:
+        """A name that two coders share only if the same logits mean the same scores to both."""
+        return type(self).__name__
 
     @property
     @abstractmethod
@@ -59,6 +65,10 @@ class ScaledSoftmax(Softmax):
         super().__init__(num_classes)
         self.scale = scale
 
+    @property
+    def meaning(self) -> str:
+        return f"{super().meaning} {_digest(self.scale)}"
+
     def decode(self, logits: Tensor) -> Tensor:
         return super().decode(logits * self.scale.to(logits))
 
@@ -93,6 +103,10 @@ class GroupedSoftmax(ClassCoder):
         order = torch.cat(self.classes_of_bin)
         self._columns = torch.empty(self.num_classes, dtype=torch.int64)
         self._columns[order] = torch.arange(self.num_classes) + bins[order] + 1
+
+    @property
+    def meaning(self) -> str:
+        return f"{super().meaning} {_digest(torch.tensor([*self.sizes, *self._columns.tolist()]))}"
 
     @property
     def num_logits(self) -> int:
@@ -169,3 +183,7 @@ class Gumbel(Sigmoid):
 
     def initial_bias(self) -> Tensor:
         return torch.full((self.num_logits,), -math.log(-math.log(self.prior)))
+
+
+def _digest(values: Tensor) -> str:
+    return hashlib.sha256(values.numpy().tobytes()).hexdigest()[:8]

@@ -5,7 +5,7 @@ from torch.nn import functional as F
 
 from detloss.losses.base import ClassLoss
 from detloss.losses.coder import Softmax
-from detloss.losses.entries import at_least_float32
+from detloss.losses.entries import at_least_float32, weighted_rows
 from detloss.stats import ClassStats
 
 
@@ -20,4 +20,4 @@ class CrossEntropy(ClassLoss):
         self, logits: Tensor, labels: Tensor, weights: Tensor | None = None, quality: Tensor | None = None
     ) -> Tensor:
         rows = F.cross_entropy(at_least_float32(logits), labels, reduction="none")
-        return rows.sum() if weights is None else (rows * weights).sum()
+        return weighted_rows(rows, weights)

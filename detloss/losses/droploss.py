@@ -6,10 +6,8 @@ from torch import Tensor
 from detloss.losses.base import ClassLoss
 from detloss.losses.coder import Sigmoid
 from detloss.losses.entries import at_least_float32, binary_cross_entropy, keep_targets, weighted_sum
+from detloss.losses.eql import PRIOR
 from detloss.stats import ClassStats
-
-PRIOR = 0.001
-"""Probability of every class at the start, in the authors' code."""
 
 
 class DropLoss(ClassLoss):

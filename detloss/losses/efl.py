@@ -27,6 +27,8 @@ class EFL(ClassLoss):
 
     def __init__(self, stats: ClassStats, *, gamma: float = 2.0, scale: float = 8.0, alpha: float = 0.25) -> None:
         super().__init__()
+        if gamma <= 0:
+            raise ValueError(f"gamma must be above 0, got {gamma}")
         self.gamma = gamma
         self.scale = scale
         self.alpha = alpha
@@ -50,6 +52,8 @@ class EFL(ClassLoss):
                 self.alpha * share[classes] * focal_positive(targets, focusing[classes])
             ),
         )
+        if gradient is None:
+            return value
         if self.training:
             self._collect(gradient, labels)
         return with_gradient(logits, value, gradient)
@@ -60,9 +64,12 @@ class EFL(ClassLoss):
     @torch.no_grad()
     def _collect(self, gradient: Tensor, labels: Tensor) -> None:
         rows, classes = positive_entries(labels, gradient.shape[1])
-        # A target's gradient is never positive, any other's never negative.
-        positive = gradient.new_zeros(gradient.shape[1]).index_add_(0, classes, -gradient[rows, classes])
-        negative = gradient.sum(dim=0) + positive
+        # A target's gradient is never positive, any other's never negative; apart, neither costs the other digits.
+        targets = gradient[rows, classes]
+        positive = gradient.new_zeros(gradient.shape[1]).index_add_(0, classes, -targets)
+        gradient[rows, classes] = 0
+        negative = gradient.sum(dim=0)
+        gradient[rows, classes] = targets
         both = sum_over_ranks(torch.stack([positive, negative]).double())
         self.positive_gradient += both[0]
         self.negative_gradient += both[1]

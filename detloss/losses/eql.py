@@ -8,6 +8,9 @@ from detloss.losses.coder import Sigmoid
 from detloss.losses.entries import at_least_float32, binary_cross_entropy, keep_targets, weighted_sum
 from detloss.stats import ClassStats
 
+PRIOR = 0.001
+"""Probability of every class at the start, in the authors' code."""
+
 
 class EQL(ClassLoss):
     """Binary cross entropy in which foreground rows do not discourage tail classes.
@@ -20,7 +23,7 @@ class EQL(ClassLoss):
 
     def __init__(self, stats: ClassStats, *, tail_fraction: float = 0.00177) -> None:
         super().__init__()
-        self.coder = Sigmoid(stats.num_classes)
+        self.coder = Sigmoid(stats.num_classes, PRIOR)
         self.register_buffer("tail", torch.from_numpy(stats.image_fractions < tail_fraction))
 
     def forward(

@@ -6,7 +6,7 @@ from torch import Tensor
 from detloss.distributed import sum_over_ranks
 from detloss.losses.base import ClassLoss
 from detloss.losses.coder import SigmoidWithObjectness
-from detloss.losses.entries import at_least_float32, binary_cross_entropy, positive_entries, weighted_sum
+from detloss.losses.entries import at_least_float32, binary_cross_entropy, positive_entries, softplus, weighted_sum
 from detloss.stats import ClassStats
 
 FIRST_RATIO = 100.0
@@ -47,9 +47,7 @@ class EQLv2(ClassLoss):
         rows, columns = positive_entries(labels, logits.shape[1])
         losses = binary_cross_entropy(logits, labels) * negative
         # positive / negative would be endless where f(g) is 0, so the targets are written anew.
-        targets = (
-            positive[columns] * binary_cross_entropy(logits[rows, columns, None], torch.zeros_like(rows))[:, 0]
-        )
+        targets = positive[columns] * softplus(-logits[rows, columns])
         return weighted_sum(losses.index_put((rows, columns), targets), weights)
 
     def state_scalars(self) -> dict[str, float]:

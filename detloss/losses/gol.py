@@ -16,6 +16,9 @@ LOWEST, HIGHEST = -4.0, 10.0
 """The authors' code keeps logits within these while training."""
 
 
+FADES_BELOW = 9.999999960041972e-13
+"""torch's binary cross entropy divides its gradient by p (1 - p), but by no less than this, 1e-12 in float32."""
+
 PRIOR = math.exp(-math.exp(2.0))
 """Probability of every class at the start: the authors' bias is -2."""
 
@@ -23,7 +26,8 @@ PRIOR = math.exp(-math.exp(2.0))
 class GOL(ClassLoss):
     """Binary cross entropy of Gumbel probabilities p = exp(-e^-z); C logits, no background.
 
-    Logits are clamped to -4..10, as in the authors' code, so those beyond get no gradient. ``tail_fraction``
+    Logits are clamped to -4..10, as in the authors' code, so those beyond get no gradient, and
+    those of targets below -3.3 next to none. ``tail_fraction``
     above 0 adds the weights of DropLoss on classes with fewer images than that, as the authors combine them
     (their strongest recipe also gives frequent classes a normal distribution, which is not offered here).
     """
@@ -43,6 +47,10 @@ class GOL(ClassLoss):
         cost = torch.exp(-at_least_float32(logits).clamp(LOWEST, HIGHEST))
         rows, columns = positive_entries(labels, logits.shape[1])
         losses = (-torch.log(-torch.expm1(-cost))).index_put((rows, columns), cost[rows, columns])
+        # The authors' binary cross entropy divides by p (1 - p) or 1e-12, so its gradient fades below -3.3.
+        likely = torch.exp(-cost.detach())
+        faded = (likely * (1 - likely) / FADES_BELOW).clamp(max=1)
+        losses = losses * faded + (losses * (1 - faded)).detach()
         if self.drops:
             counted = labels if weights is None else labels.where(weights > 0, self.coder.num_classes)
             losses = losses * kept_entries(labels, self.tail, self.sample_dropped(counted))

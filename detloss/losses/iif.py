@@ -39,7 +39,7 @@ class IIF(ClassLoss):
             weight = margins.inverse_frequency(stats.instances, int(stats.instances.sum()), variant)
         multiplier = torch.cat([torch.from_numpy(weight), torch.ones(1, dtype=torch.float64)])
         self.coder = ScaledSoftmax(stats.num_classes, multiplier)
-        self.register_buffer("multiplier", multiplier)
+        self.register_buffer("multiplier", multiplier, persistent=False)
 
     def forward(
         self, logits: Tensor, labels: Tensor, weights: Tensor | None = None, quality: Tensor | None = None

@@ -18,7 +18,7 @@ class QualityFocal(ClassLoss):
 
     def __init__(self, stats: ClassStats, *, beta: float = 2.0) -> None:
         super().__init__()
-        self.beta = float(beta)
+        self.beta = beta
         self.coder = Sigmoid(stats.num_classes)
 
     def forward(

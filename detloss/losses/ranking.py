@@ -6,6 +6,8 @@ handed out to what causes it, in proportion. So a gradient is a sum over positiv
 `StepSums` finds it, like the ranks, without comparing every pair. A batch without positives gives 0.
 """
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -20,7 +22,7 @@ RANK_SORT_EPSILON = 1e-10
 
 
 def average_precision(logits: Tensor, labels: Tensor, delta: float = 1.0) -> Tensor:
-    """Return 1 - AP, interpolated (Chen et al., "Towards Accurate One-Stage Object Detection with AP-Loss", CVPR 2019).
+    """Return 1 - AP, interpolated (AP loss; Chen et al., CVPR 2019).
 
     Args:
         logits: [M].
@@ -41,9 +43,7 @@ def average_precision(logits: Tensor, labels: Tensor, delta: float = 1.0) -> Ten
     return with_gradient(logits, value.to(logits.dtype), gradient)
 
 
-def alrp(
-    logits: Tensor, labels: Tensor, localisation_errors: Tensor, delta: float = 1.0
-) -> tuple[Tensor, Tensor]:
+def alrp(logits: Tensor, labels: Tensor, localisation_errors: Tensor, delta: float = 1.0) -> tuple[Tensor, Tensor]:
     """Return classification and localisation error of average LRP (Oksuz et al., NeurIPS 2020, eq. 9-11).
 
     The gradient of the first with respect to a positive's logit holds the localisation errors of the positives
@@ -83,9 +83,7 @@ def rank_sort(logits: Tensor, targets: Tensor, delta: float = 0.5) -> tuple[Tens
         if batch.empty:
             return logits.sum() * 0, logits.sum() * 0
         own = batch.positives.over_values()
-        ranking, gradient = batch.updated(
-            batch.false_positives / (own + batch.false_positives), RANK_SORT_EPSILON
-        )
+        ranking, gradient = batch.updated(batch.false_positives / (own + batch.false_positives), RANK_SORT_EPSILON)
         quality = targets[batch.rows].double()
         lower = LowerQuality(batch.scores, quality, delta)
         error, missorted = batch.positives.over_values(1 - quality), lower.over_lower(torch.ones_like(quality))
@@ -100,6 +98,43 @@ def rank_sort(logits: Tensor, targets: Tensor, delta: float = 0.5) -> tuple[Tens
         with_gradient(logits, ranking.to(logits.dtype), gradient),
         with_gradient(positive, sorting.mean().to(logits.dtype), slopes),
     )
+
+
+def ndcg(logits: Tensor, targets: Tensor, delta: float = 0.5) -> Tensor:
+    """Return 1 - NDCG (Jarvelin and Kekalainen, TOIS 2002) of gains 2^quality - 1 at smoothed ranks.
+
+    The error of positive i is what it lacks of its discounted gain at its ideal rank, as a share of all ideal
+    gain. At that rank all of higher quality stand above it, and of equal quality those that do so now: they count
+    as sorted. What i lacks is blamed on the negatives and the positives of lower quality that reach it. What it
+    has too much of blames nobody: it is missing elsewhere.
+
+    Args:
+        logits: [M].
+        targets: [M], above 0 the quality (IoU) of a positive, 0 for negatives; what is below does not count.
+        delta: half the width of the smoothed step; 0 is the hard step.
+    """
+    batch = _Ranking(logits.detach(), targets > 0, targets == 0, delta)
+    if batch.empty:
+        return logits.sum() * 0
+    with torch.no_grad():
+        quality = targets[batch.rows].double()
+        levels, level, counts = quality.unique(return_inverse=True, return_counts=True)
+        better = len(quality) - counts.cumsum(0)[level]
+        equal = StepSums(batch.scores, batch.scores, delta, (level, level)).over_values()
+        # Ranks are 1, 2, ... where scores are at least delta apart.
+        ideal_rank = better + equal - batch.own_step + 1
+        rank = batch.positives.over_values() - batch.own_step + 1 + batch.false_positives
+        gain = torch.expm1(levels * math.log(2))[level]  # 2^q - 1, above 0 for the smallest q, too
+        ideal = gain / torch.log2(1 + ideal_rank)
+        errors = (ideal - gain / torch.log2(1 + rank)) / ideal.sum()
+        lower = LowerQuality(batch.scores, quality, delta)
+        causes = batch.false_positives + lower.over_lower(torch.ones_like(quality))
+        blamed = torch.where(causes > RANK_SORT_EPSILON, errors.clamp(min=0), 0.0)
+        share = blamed / causes.clamp(min=RANK_SORT_EPSILON)
+        gradient = torch.zeros_like(logits)
+        gradient[batch.rows] = (lower.over_higher(share) - blamed).to(gradient.dtype)
+        gradient[batch.relevant] = batch.negatives.over_thresholds(share).to(gradient.dtype)
+    return with_gradient(logits, errors.sum().to(logits.dtype), gradient)
 
 
 class _Ranking:

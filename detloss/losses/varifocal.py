@@ -18,8 +18,8 @@ class Varifocal(ClassLoss):
 
     def __init__(self, stats: ClassStats, *, gamma: float = 2.0, alpha: float = 0.75) -> None:
         super().__init__()
-        self.gamma = float(gamma)
-        self.alpha = float(alpha)
+        self.gamma = gamma
+        self.alpha = alpha
         self.coder = Sigmoid(stats.num_classes)
 
     def forward(

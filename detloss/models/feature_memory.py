@@ -86,8 +86,7 @@ class FeatureMemory(Watched):
     Everything is in buffers, so that a resumed run draws what one that never stopped would have drawn. They
     take 4 Q C (D S S + 8) bytes on the model's device and in every checkpoint: 4.8 GB for the 1,203 classes of
     LVIS with Q = 80 and 256 channels of 7 x 7. Every rank remembers its own images, as in the authors' code.
-    A checkpoint holds rank 0's memory; after a resume, and after an evaluation, which shares all buffers,
-    every rank goes on from that one.
+    A checkpoint holds rank 0's memory, from which every rank goes on after a resume.
     """
 
     features: Tensor

@@ -66,8 +66,8 @@ def from_torchvision(state: dict[str, Tensor], names: Sequence[str], coder: Clas
 def _means_the_same(part: str, coder: ClassCoder) -> bool:
     """Whether torchvision's parameters of this name serve a head with ``coder``."""
     if part == CLASSIFIERS[0]:
-        return isinstance(coder, Softmax)
-    return part != CLASSIFIERS[1] or isinstance(coder, Sigmoid)
+        return type(coder) is Softmax
+    return part != CLASSIFIERS[1] or type(coder) is Sigmoid
 
 
 def without_epsilon(state: dict[str, Tensor], epsilon: float = 1e-5) -> dict[str, Tensor]:

@@ -60,10 +60,7 @@ class RoIHeads(torchvision_roi_heads.RoIHeads):
             mask_predictor,
         )
         if memory is not None and not isinstance(loss, LOCE):
-            raise UserError(
-                f"model.detector.feature_memory: {type(loss).__name__} has no mean scores to draw classes by; "
-                "set it to null, or use loss=loce"
-            )
+            raise UserError("model.detector.feature_memory draws by LOCE's mean scores; null it, or use loss=loce")
         self.loss = loss
         self.memory = memory
 

@@ -48,6 +48,15 @@ def test_a_loss_that_says_it_keeps_something_has_buffers_that_change_and_no_othe
     assert changed == (content["state"] is not None and content["name"] != "loce")
 
 
+@pytest.mark.parametrize("path", sorted(CONF.glob("loss/*.yaml")), ids=lambda path: path.stem)
+def test_a_loss_says_which_scores_its_coder_makes(path: Path) -> None:
+    content = yaml.safe_load(path.read_text())
+    target = content["two_stage" if "two_stage" in content else "one_stage"]["_target_"]
+    coder = getattr(losses, target.rpartition(".")[2])(stats_of(COUNTS)).coder
+    words = content["scores"].title().replace("With", "With").replace(" ", "")
+    assert type(coder).__name__ == words
+
+
 def test_list_takes_the_description_below_a_package_directive(run_verbs: Callable) -> None:
     assert "LVIS v1 (Gupta et al., CVPR 2019)" in run_verbs("list dataset").results[0].out
 

@@ -185,3 +185,10 @@ def test_objectness_starts_undecided() -> None:
 def test_no_classes_are_refused() -> None:
     with pytest.raises(ValueError, match="at least 1"):
         Softmax(0)
+
+
+def test_coders_share_a_meaning_only_if_the_same_logits_mean_the_same_scores() -> None:
+    assert Softmax(3).meaning == Softmax(3).meaning != Sigmoid(3).meaning
+    assert GroupedSoftmax([0, 1, 1], 2).meaning == GroupedSoftmax([0, 1, 1], 2).meaning
+    assert GroupedSoftmax([0, 1, 1], 2).meaning != GroupedSoftmax([1, 0, 1], 2).meaning
+    assert ScaledSoftmax(3, torch.tensor(2.0)).meaning != ScaledSoftmax(3, torch.tensor(3.0)).meaning

@@ -139,6 +139,18 @@ def test_half_precision_logits_are_computed_in_float32(
     assert torch.isfinite(half.grad).all()
 
 
+def test_without_gradient_the_value_is_the_same(make: Callable[[ClassStats], ClassLoss]) -> None:
+    """As in a validation loop; inference mode knows no autograd at all."""
+    loss = make(stats_of(COUNTS)).eval()
+    logits, labels, weights = batch(loss, 8)
+    torch.manual_seed(0)
+    expected = loss(logits, labels, weights).item()
+    for quiet in (torch.no_grad, torch.inference_mode):
+        with quiet():
+            torch.manual_seed(0)
+            assert loss(logits.detach().clone(), labels, weights).item() == pytest.approx(expected, rel=1e-12)
+
+
 @pytest.mark.parametrize("size", [1e4, -1e4, 45.0, -45.0])
 def test_extreme_logits_give_finite_values_and_gradients(
     make: Callable[[ClassStats], ClassLoss], size: float

@@ -126,5 +126,5 @@ def test_without_a_memory_samples_are_those_of_the_images_alone() -> None:
 
 def test_a_memory_with_another_loss_is_refused() -> None:
     stats = class_stats(CLASSES)
-    with pytest.raises(UserError, match=r"ClassPlusBox has no mean scores.*loss=loce"):
+    with pytest.raises(UserError, match=r"draws by LOCE's mean scores.*loss=loce"):
         detector(ClassPlusBox(CrossEntropy(stats), SmoothL1()), feature_memory={})

@@ -16,6 +16,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 
 def eql(
@@ -98,11 +99,16 @@ def droploss(logits: Tensor, labels: Tensor, weights: Tensor, tail: Sequence[int
 
 
 def gol(logits: Tensor, labels: Tensor, weights: Tensor, tail: Sequence[int], dropped: Tensor) -> Tensor:
-    """DropLoss on the Gumbel distribution function; without tail classes every entry counts."""
+    """DropLoss on the Gumbel distribution function; without tail classes every entry counts.
+
+    torch's binary cross entropy of probabilities, as the authors use it: its gradient is not that of the formula
+    where p (1 - p) is below 1e-12.
+    """
     num_classes = logits.shape[1]
     scores = 1 / torch.exp(torch.exp(-torch.clamp(logits, min=-4, max=10)))
     kept = drop_weights(labels, tail, num_classes, dropped)
-    return total(kept * cross_entropies(scores, targets(labels, num_classes)), weights)
+    entries = F.binary_cross_entropy(scores, targets(labels, num_classes), reduction="none")
+    return total(kept * entries, weights)
 
 
 def acsl(
