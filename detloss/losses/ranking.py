@@ -29,10 +29,10 @@ def average_precision(logits: Tensor, labels: Tensor, delta: float = 1.0) -> Ten
         labels: [M], 1 for positives, 0 for negatives; what else there is does not count.
         delta: half the width of the smoothed step; 0 is the hard step.
     """
+    batch = _Ranking(logits.detach(), labels == 1, labels == 0, delta)
+    if batch.empty:
+        return logits.sum() * 0
     with torch.no_grad():
-        batch = _Ranking(logits, labels == 1, labels == 0, delta)
-        if batch.empty:
-            return logits.sum() * 0
         own = batch.positives.over_values() - batch.own_step + 1
         precision = own / (own + batch.false_positives)
         order = batch.scores.argsort()
@@ -40,7 +40,7 @@ def average_precision(logits: Tensor, labels: Tensor, delta: float = 1.0) -> Ten
         best = torch.empty_like(precision)
         best[order] = precision[order].cummax(0).values
         value, gradient = batch.updated(1 - best, AP_EPSILON)
-    return with_gradient(logits, value.to(logits.dtype), gradient)
+    return with_gradient(logits, _scalar(value, logits), gradient)
 
 
 def alrp(logits: Tensor, labels: Tensor, localisation_errors: Tensor, delta: float = 1.0) -> tuple[Tensor, Tensor]:
@@ -55,10 +55,10 @@ def alrp(logits: Tensor, labels: Tensor, localisation_errors: Tensor, delta: flo
         localisation_errors: [P], of the positives in their order among the logits, with gradient.
         delta: half the width of the smoothed step; 0 is the hard step.
     """
+    batch = _Ranking(logits.detach(), labels == 1, labels == 0, delta)
+    if batch.empty:
+        return logits.sum() * 0, localisation_errors.sum() * 0
     with torch.no_grad():
-        batch = _Ranking(logits, labels == 1, labels == 0, delta)
-        if batch.empty:
-            return logits.sum() * 0, localisation_errors.sum() * 0
         errors = localisation_errors.detach().double()
         rank = batch.positives.over_values() - batch.own_step + 1 + batch.false_positives
         others = batch.positives.over_values(errors) - batch.own_step * errors
@@ -66,7 +66,7 @@ def alrp(logits: Tensor, labels: Tensor, localisation_errors: Tensor, delta: flo
         value = (batch.false_positives / rank).mean()
         order = batch.scores.argsort(stable=True).flip(0)
     above = localisation_errors[order].double().cumsum(0) / rank[order]
-    classification = with_gradient(logits, value.to(logits.dtype), gradient)
+    classification = with_gradient(logits, _scalar(value, logits), gradient)
     return classification, above.mean().to(localisation_errors.dtype)
 
 
@@ -78,10 +78,10 @@ def rank_sort(logits: Tensor, targets: Tensor, delta: float = 0.5) -> tuple[Tens
         targets: [M], above 0 the quality (IoU) of a positive, 0 for negatives; what is below does not count.
         delta: half the width of the smoothed step; 0 is the hard step.
     """
+    batch = _Ranking(logits.detach(), targets > 0, targets == 0, delta)
+    if batch.empty:
+        return logits.sum() * 0, logits.sum() * 0
     with torch.no_grad():
-        batch = _Ranking(logits, targets > 0, targets == 0, delta)
-        if batch.empty:
-            return logits.sum() * 0, logits.sum() * 0
         own = batch.positives.over_values()
         ranking, gradient = batch.updated(batch.false_positives / (own + batch.false_positives), RANK_SORT_EPSILON)
         quality = targets[batch.rows].double()
@@ -95,8 +95,8 @@ def rank_sort(logits: Tensor, targets: Tensor, delta: float = 0.5) -> tuple[Tens
         slopes = (slopes / len(slopes)).to(logits.dtype)
     positive = logits[batch.rows]
     return (
-        with_gradient(logits, ranking.to(logits.dtype), gradient),
-        with_gradient(positive, sorting.mean().to(logits.dtype), slopes),
+        with_gradient(logits, _scalar(ranking, logits), gradient),
+        with_gradient(positive, _scalar(sorting.mean(), logits), slopes),
     )
 
 
@@ -134,7 +134,7 @@ def ndcg(logits: Tensor, targets: Tensor, delta: float = 0.5) -> Tensor:
         gradient = torch.zeros_like(logits)
         gradient[batch.rows] = (lower.over_higher(share) - blamed).to(gradient.dtype)
         gradient[batch.relevant] = batch.negatives.over_thresholds(share).to(gradient.dtype)
-    return with_gradient(logits, errors.sum().to(logits.dtype), gradient)
+    return with_gradient(logits, _scalar(errors.sum(), logits), gradient)
 
 
 class _Ranking:
@@ -163,3 +163,8 @@ class _Ranking:
         gradient[self.rows] = (-blamed / count).to(gradient.dtype)
         gradient[self.relevant] = (self.negatives.over_thresholds(share) / count).to(gradient.dtype)
         return errors.mean(), gradient
+
+
+def _scalar(value: Tensor, logits: Tensor) -> Tensor:
+    """Return ``value`` in the type of ``logits``, but at least float32."""
+    return value.to(torch.promote_types(logits.dtype, torch.float32))

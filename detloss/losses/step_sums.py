@@ -47,6 +47,7 @@ class StepSums:
     def over_values(self, weights: Tensor | None = None) -> Tensor:
         """Return sum_j w_j H(v_j - t_i), [P]; weights [N] None means 1."""
         size = len(self.points) + 1
+        weights = None if weights is None else weights.double()
         above = _suffix_sums(torch.bincount(self.interval, weights, minlength=size).double())
         beyond = above[self.stop + 1]
         if not self.delta:
