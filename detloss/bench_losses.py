@@ -23,6 +23,9 @@ from detloss.stats import ClassStats
 
 MIB = 2**20
 
+ROUNDS = 3
+"""Each loss and the reference run in turns of ``repeats``, after two to warm up: memory is then as in training."""
+
 
 @dataclass(frozen=True)
 class Setting:
@@ -60,8 +63,8 @@ def bench_losses(
 ) -> None:
     """Measure losses, each given as (name, stage, class path), and print a table.
 
-    Every repetition times the loss and then the reference on the same labels, so that whatever else the machine
-    does meets both. Raises ``UserError`` when a loss needs more memory than there is.
+    The loss and the reference run on the same labels in turns, so that whatever else the machine does meets
+    both. Raises ``UserError`` when a loss needs more memory than there is.
     """
     table = Table(caption=_caption(repeats, device), caption_justify="left")
     for column in ("loss", "head", "N x L"):
@@ -80,7 +83,10 @@ def bench_losses(
                 raise UserError(f"{name} at {shape}: out of memory; try fewer --classes") from error
             table.add_row(name, setting.head, shape, *_cells(cost))
             display.advance(done)
-    Console().print(table)
+    console = Console()
+    if not console.is_terminal:  # a file has room for whole names
+        console = Console(width=110)
+    console.print(table)
 
 
 def measure(loss: ClassLoss | DetectionLoss, setting: Setting, repeats: int, device: torch.device) -> Cost:
@@ -92,13 +98,15 @@ def measure(loss: ClassLoss | DetectionLoss, setting: Setting, repeats: int, dev
     own = _call(loss, logits, labels, generator)
     plain = _logits(setting.rows, setting.classes + 1, generator, device)
     reference = partial(binary_cross_entropy, plain, labels)
-    for _ in range(2):
-        _seconds(own, logits, device), _seconds(reference, plain, device)
-    pairs = [(_seconds(own, logits, device), _seconds(reference, plain, device)) for _ in range(repeats)]
+    rounds = []
+    for _ in range(ROUNDS):
+        mine = statistics.median([_seconds(own, logits, device) for _ in range(repeats + 2)][2:])
+        other = statistics.median([_seconds(reference, plain, device) for _ in range(repeats + 2)][2:])
+        rounds.append((mine, mine / other))
     plain.grad = logits.grad = None
     return Cost(
-        1e3 * statistics.median(mine for mine, _ in pairs),
-        statistics.median(mine / other for mine, other in pairs),
+        1e3 * statistics.median(seconds for seconds, _ in rounds),
+        statistics.median(ratio for _, ratio in rounds),
         peak_memory(lambda: torch.autograd.grad(own(), logits), device),
         logits.numel() * logits.element_size(),
     )
@@ -188,6 +196,6 @@ def _caption(repeats: int, device: torch.device) -> str:
     else:
         where = f"a CPU, {torch.get_num_threads()} thread(s)"
     return (
-        f"Forward and backward, median of {repeats} on {where}, torch {torch.__version__}. Ratio: to torch's "
-        "BCEWithLogits on C + 1 columns, its one-hot target made in the run. The peak counts the logits."
+        f"Forward and backward, median of {ROUNDS} x {repeats} on {where}, torch {torch.__version__}. Ratio: to "
+        "torch's BCEWithLogits on C + 1 columns, its one-hot target made in the run. The peak counts the logits."
     )

@@ -1,19 +1,20 @@
 """The chunked closed form that every sigmoid loss of dense heads is made of.
 
 Dense heads have 200,000 rows or more; with 1,203 classes their logits fill a gigabyte. So the value and its
-gradient are found chunk by chunk, and nothing else of that size is made.
+gradient are found together, chunk by chunk, and the gradient is handed over in the backward pass: nothing else of
+that size is ever made.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.autograd.function import FunctionCtx, once_differentiable
 
 from detloss.losses.entries import positive_entries, softplus
-from detloss.losses.known_gradient import with_gradient
 
-CHUNK = 1 << 18
+CHUNK = 1 << 17
 """Entries handled at once on a CPU: a few of them fit in its cache."""
 
 GPU_CHUNK = 1 << 24
@@ -24,13 +25,24 @@ GPU_CHUNK = 1 << 24
 class Negatives:
     """scale * p^gamma * -log(1 - p) with p = sigma(slope z + shift), what a dense loss asks of non-targets.
 
-    ``gamma``, ``shift`` and ``scale`` are numbers or per class, [C].
+    ``gamma``, ``shift`` and ``scale`` are numbers or per class, [C], and must not change before the backward pass.
     """
 
     gamma: float | Tensor = 0.0
     scale: float | Tensor = 1.0
     slope: float = 1.0
     shift: float | Tensor = 0.0
+
+    def scores(self, logits: Tensor) -> Tensor:
+        """Return z -> slope z + shift."""
+        if self.slope == 1 and _is(self.shift, 0):
+            return logits
+        shift = torch.as_tensor(self.shift, dtype=logits.dtype, device=logits.device)
+        return torch.add(shift, logits, alpha=self.slope)
+
+    def scales(self, logits: Tensor) -> Tensor:
+        """Return ``scale`` as [C]."""
+        return torch.as_tensor(self.scale, dtype=logits.dtype, device=logits.device).expand(logits.shape[1])
 
 
 Positives = Callable[[Tensor, Tensor, Tensor], Tensor]
@@ -41,61 +53,138 @@ def dense_loss(
     logits: Tensor, labels: Tensor, weights: Tensor | None, negatives: Negatives, positives: Positives
 ) -> Tensor:
     """Return the weighted sum over rows and classes of ``positives`` at targets and ``negatives`` elsewhere."""
-    value, gradient = value_and_gradient(logits.detach(), labels, weights, negatives, positives)
-    return value if gradient is None else with_gradient(logits, value, gradient)
-
-
-def value_and_gradient(
-    logits: Tensor, labels: Tensor, weights: Tensor | None, negatives: Negatives, positives: Positives
-) -> tuple[Tensor, Tensor | None]:
-    """Return the sum of ``dense_loss``, a scalar, and its derivative [N, C]; None under ``torch.no_grad``."""
     row_weights = logits.new_ones(len(logits)) if weights is None else weights.to(logits.dtype)
     rows, classes = positive_entries(labels, logits.shape[1])
-    wanted = torch.is_grad_enabled()
-    targets = logits[rows, classes].requires_grad_(wanted)
-    value = (positives(targets, rows, classes) * row_weights[rows]).sum()
-    gradient = torch.empty_like(logits) if wanted else None
-    with torch.no_grad():
-        total = value + _add_negatives(logits, rows, classes, row_weights, negatives, gradient)
-    if gradient is not None:
-        (gradient[rows, classes],) = torch.autograd.grad(value, targets)
-    return total, gradient
+    entries = _Entries(rows, classes, row_weights, negatives, positives)
+    wanted = torch.is_grad_enabled() and logits.requires_grad
+    result: Tensor = _DenseLoss.apply(logits, entries, wanted)
+    return result
 
 
-def _add_negatives(
-    logits: Tensor, rows: Tensor, classes: Tensor, row_weights: Tensor, kind: Negatives, gradient: Tensor | None
-) -> Tensor:
-    """Return the sum over all entries but the targets, and write its derivative into ``gradient``."""
-    step = max(1, (CHUNK if logits.device.type == "cpu" else GPU_CHUNK) // logits.shape[1])
-    starts = list(range(0, len(logits), step))
-    bounds = torch.searchsorted(rows, torch.tensor([*starts, len(logits)], device=rows.device)).tolist()
-    total = logits.new_zeros(())
-    for start, first, last in zip(starts, bounds, bounds[1:], strict=False):
-        chunk = slice(start, start + step)
-        losses, derivatives = _negatives(logits[chunk], kind)
-        losses[rows[first:last] - start, classes[first:last]] = 0
-        total = total + losses.sum(dim=1).dot(row_weights[chunk])
-        if gradient is not None:
-            torch.mul(derivatives, row_weights[chunk, None], out=gradient[chunk])
-    return total
+@torch.no_grad()
+def gradient_by_class(
+    logits: Tensor, labels: Tensor, weights: Tensor | None, negatives: Negatives, positives: Positives
+) -> tuple[Tensor, Tensor]:
+    """Return how hard ``dense_loss`` pulls at each class's targets and pushes its other entries, both [C].
 
-
-def _negatives(logits: Tensor, kind: Negatives) -> tuple[Tensor, Tensor]:
-    """Return scale p^gamma softplus(z) and its derivative p^gamma (p + gamma (1 - p) softplus(z)), [n, C].
-
-    z = slope * logits + shift, and the derivative is with respect to the logits.
+    They are sums of the gradient's magnitudes, provided that no target is pushed and no other entry pulled.
     """
-    plain = kind.slope == 1 and _is(kind.shift, 0)
-    score = logits if plain else kind.slope * logits + kind.shift
-    loss, derivative = softplus(score), score.sigmoid()
-    if not _is(kind.gamma, 0):
-        # log p = z - softplus(z); p^2 is cheaper as a product than as an exponential.
-        power = derivative.square() if _is(kind.gamma, 2) else torch.exp((score - loss).mul_(kind.gamma))
-        derivative = (1 - derivative).mul_(loss).mul_(kind.gamma).add_(derivative).mul_(power)
-        loss = loss.mul_(power)
-    if not _is(kind.scale, 1):
-        loss, derivative = loss.mul_(kind.scale), derivative.mul_(kind.scale)
-    return loss, derivative if kind.slope == 1 else derivative.mul_(kind.slope)
+    row_weights = logits.new_ones(len(logits)) if weights is None else weights.to(logits.dtype)
+    rows, classes = positive_entries(labels, logits.shape[1])
+    entries = _Entries(rows, classes, row_weights, negatives, positives)
+    pulled = torch.zeros_like(logits[:0].sum(dim=0)).index_add_(0, classes, -entries.slopes(logits))
+    pushed = torch.zeros_like(pulled)
+    for chunk, targets in entries.chunks(logits):
+        scores = negatives.scores(logits[chunk])
+        losses = None if _is(negatives.gamma, 0) else softplus(scores)
+        probability = scores.sigmoid()
+        power = _power(scores, probability, losses, negatives.gamma)
+        derivatives = _derivatives(probability, losses, power, negatives.gamma)
+        derivatives[targets] = 0
+        pushed += derivatives.t().mv(row_weights[chunk])
+    return pulled, pushed * negatives.slope * negatives.scales(logits)
+
+
+@dataclass(frozen=True)
+class _Entries:
+    """The targets' rows and classes [P], the row weights [N], and what the loss asks of the entries."""
+
+    rows: Tensor
+    classes: Tensor
+    row_weights: Tensor
+    negatives: Negatives
+    positives: Positives
+
+    def chunks(self, logits: Tensor) -> Iterator[tuple[slice, tuple[Tensor, Tensor]]]:
+        """Yield slices of rows, and the rows within and classes of the targets there."""
+        step = max(1, (CHUNK if logits.device.type == "cpu" else GPU_CHUNK) // logits.shape[1])
+        starts = list(range(0, len(logits), step))
+        ends = torch.tensor([*starts, len(logits)], device=self.rows.device)
+        bounds = torch.searchsorted(self.rows, ends).tolist()
+        for start, first, last in zip(starts, bounds, bounds[1:], strict=False):
+            yield slice(start, start + step), (self.rows[first:last] - start, self.classes[first:last])
+
+    def at_targets(self, logits: Tensor) -> Tensor:
+        return (self.positives(logits, self.rows, self.classes) * self.row_weights[self.rows]).sum()
+
+    def slopes(self, logits: Tensor) -> Tensor:
+        """Return the derivatives [P] at the targets."""
+        with torch.enable_grad():
+            targets = logits[self.rows, self.classes].detach().requires_grad_()
+            return torch.autograd.grad(self.at_targets(targets), targets)[0]
+
+    def fill(self, logits: Tensor, gradient: Tensor | None, *, value: bool) -> Tensor:
+        """Write the derivatives into ``gradient``; return the losses of each class's negatives [C], if asked."""
+        kind, by_class = self.negatives, torch.zeros_like(logits[:0].sum(dim=0))
+        row_weights = self.row_weights * kind.slope
+        if not isinstance(kind.scale, Tensor):
+            row_weights = row_weights * kind.scale
+        for chunk, targets in self.chunks(logits):
+            scores = kind.scores(logits[chunk])
+            losses = softplus(scores) if value or not _is(kind.gamma, 0) else None
+            probability = torch.sigmoid(scores, out=None if gradient is None else gradient[chunk])
+            power = _power(scores, probability, losses, kind.gamma)
+            if gradient is not None:
+                derivatives = _derivatives(probability, losses, power, kind.gamma)
+                if isinstance(kind.scale, Tensor):
+                    derivatives.mul_(kind.scale)
+                derivatives.mul_(row_weights[chunk, None])
+            if value:
+                assert losses is not None
+                losses = losses if power is None else losses.mul_(power)
+                losses[targets] = 0
+                by_class += losses.t().mv(self.row_weights[chunk])
+        if gradient is not None:
+            gradient[self.rows, self.classes] = self.slopes(logits)
+        return by_class
+
+
+class _DenseLoss(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: FunctionCtx, logits: Tensor, entries: _Entries, wanted: bool) -> Tensor:
+        gradient = torch.empty_like(logits) if wanted else None
+        by_class = entries.fill(logits, gradient, value=True)
+        ctx.save_for_backward(logits)  # type: ignore[attr-defined]
+        ctx.entries, ctx.gradient = entries, gradient  # type: ignore[attr-defined]
+        negatives = by_class.dot(entries.negatives.scales(logits))
+        return negatives + entries.at_targets(logits[entries.rows, entries.classes])
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: FunctionCtx, *output_gradient: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+        # The first time the gradient is given away, so it can be scaled in place; another time it is found anew.
+        gradient: Tensor | None = ctx.gradient  # type: ignore[attr-defined]
+        ctx.gradient = None  # type: ignore[attr-defined]
+        if gradient is None:
+            (logits,) = ctx.saved_tensors  # type: ignore[attr-defined]
+            gradient = torch.empty_like(logits)
+            ctx.entries.fill(logits, gradient, value=False)  # type: ignore[attr-defined]
+        return gradient.mul_(output_gradient[0]), None, None
+
+
+def _power(scores: Tensor, probability: Tensor, losses: Tensor | None, gamma: float | Tensor) -> Tensor | None:
+    """Return p^gamma, None for gamma = 0."""
+    if _is(gamma, 0):
+        return None
+    if _is(gamma, 2):  # cheaper as a product than as an exponential
+        return probability.square()
+    assert losses is not None
+    return (scores - losses).mul_(gamma).exp_()  # log p = z - softplus(z)
+
+
+def _derivatives(
+    probability: Tensor, losses: Tensor | None, power: Tensor | None, gamma: float | Tensor
+) -> Tensor:
+    """Turn ``probability`` into the derivative p^gamma (p + gamma (1 - p) softplus(z)), in place."""
+    if power is None:
+        return probability
+    assert losses is not None
+    missing = 1 - probability
+    if isinstance(gamma, Tensor):
+        probability.add_(missing.mul_(losses).mul_(gamma))
+    else:
+        probability.addcmul_(missing, losses, value=gamma)
+    return probability.mul_(power)
 
 
 def _is(setting: float | Tensor, number: int) -> bool:

@@ -66,7 +66,8 @@ class ECM(ClassLoss):
         if self.training and self.measure_forwards and self.forwards < self.measure_forwards:
             self._measure(labels if weights is None else labels[weights > 0])
         logits = at_least_float32(logits)
-        shift, class_weight = self.shift.to(logits.dtype), self.class_weight.to(logits.dtype)
+        # Copies, because the next forward may change the buffers before this one's backward.
+        shift, class_weight = (buffer.to(logits.dtype, copy=True) for buffer in (self.shift, self.class_weight))
 
         def positives(targets: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
             return class_weight[columns] * softplus(-2 * targets - shift[columns])

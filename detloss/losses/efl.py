@@ -6,10 +6,9 @@ from torch import Tensor
 from detloss.distributed import sum_over_ranks
 from detloss.losses.base import ClassLoss
 from detloss.losses.coder import Sigmoid
-from detloss.losses.dense import Negatives, value_and_gradient
-from detloss.losses.entries import at_least_float32, positive_entries
+from detloss.losses.dense import Negatives, dense_loss, gradient_by_class
+from detloss.losses.entries import at_least_float32
 from detloss.losses.focal import focal_positive
-from detloss.losses.known_gradient import with_gradient
 from detloss.stats import ClassStats
 
 
@@ -43,33 +42,21 @@ class EFL(ClassLoss):
         logits = at_least_float32(logits)
         focusing = (self.gamma + self.scale * (1 - self.ratio)).to(logits.dtype)
         share = focusing / self.gamma
-        value, gradient = value_and_gradient(
-            logits.detach(),
-            labels,
-            weights,
-            Negatives(focusing, (1 - self.alpha) * share),
-            lambda targets, rows, classes: (
-                self.alpha * share[classes] * focal_positive(targets, focusing[classes])
-            ),
-        )
-        if gradient is None:
-            return value
+
+        def positives(targets: Tensor, rows: Tensor, classes: Tensor) -> Tensor:
+            return self.alpha * share[classes] * focal_positive(targets, focusing[classes])
+
+        negatives = Negatives(focusing, (1 - self.alpha) * share)
+        loss = dense_loss(logits, labels, weights, negatives, positives)
         if self.training:
-            self._collect(gradient, labels)
-        return with_gradient(logits, value, gradient)
+            self._collect(*gradient_by_class(logits.detach(), labels, weights, negatives, positives))
+        return loss
 
     def state_scalars(self) -> dict[str, float]:
         return {"gradient_ratio_min": float(self.ratio.min()), "gradient_ratio_mean": float(self.ratio.mean())}
 
     @torch.no_grad()
-    def _collect(self, gradient: Tensor, labels: Tensor) -> None:
-        rows, classes = positive_entries(labels, gradient.shape[1])
-        # A target's gradient is never positive, any other's never negative; apart, neither costs the other digits.
-        targets = gradient[rows, classes]
-        positive = gradient.new_zeros(gradient.shape[1]).index_add_(0, classes, -targets)
-        gradient[rows, classes] = 0
-        negative = gradient.sum(dim=0)
-        gradient[rows, classes] = targets
+    def _collect(self, positive: Tensor, negative: Tensor) -> None:
         both = sum_over_ranks(torch.stack([positive, negative]).double())
         self.positive_gradient += both[0]
         self.negative_gradient += both[1]

@@ -6,7 +6,8 @@ from torch import Tensor
 from detloss.distributed import sum_over_ranks
 from detloss.losses.base import ClassLoss
 from detloss.losses.coder import SigmoidWithObjectness
-from detloss.losses.entries import at_least_float32, binary_cross_entropy, positive_entries, softplus, weighted_sum
+from detloss.losses.dense import Negatives, dense_loss, gradient_by_class
+from detloss.losses.entries import at_least_float32, softplus
 from detloss.stats import ClassStats
 
 FIRST_RATIO = 100.0
@@ -42,34 +43,25 @@ class EQLv2(ClassLoss):
         mapped = torch.sigmoid(self.gamma * (self.ratio - self.mu)).to(logits.dtype)
         negative = torch.cat([mapped, mapped.new_ones(1)])
         positive = 1 + self.alpha * (1 - negative)
+
+        def positives(targets: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+            return positive[columns] * softplus(-targets)
+
+        negatives = Negatives(scale=negative)
+        loss = dense_loss(logits, labels, weights, negatives, positives)
         if self.training:
-            self._collect(logits.detach(), labels, weights, positive, negative)
-        rows, columns = positive_entries(labels, logits.shape[1])
-        losses = binary_cross_entropy(logits, labels) * negative
-        # positive / negative would be endless where f(g) is 0, so the targets are written anew.
-        targets = positive[columns] * softplus(-logits[rows, columns])
-        return weighted_sum(losses.index_put((rows, columns), targets), weights)
+            counted = None if weights is None else weights > 0  # a row counts whole or not at all
+            self._collect(*gradient_by_class(logits.detach(), labels, counted, negatives, positives))
+        return loss
 
     def state_scalars(self) -> dict[str, float]:
         seen = self.ratio[self.negative_gradient > 0]
         return {"gradient_ratio_min": float(seen.min()) if len(seen) else FIRST_RATIO}
 
     @torch.no_grad()
-    def _collect(
-        self, logits: Tensor, labels: Tensor, weights: Tensor | None, positive: Tensor, negative: Tensor
-    ) -> None:
-        """Add the gradients of this batch; a row counts whole or, with weight 0, not at all."""
-        scores = logits.sigmoid()
-        if weights is not None:
-            scores *= (weights > 0)[:, None]
-        rows, columns = positive_entries(labels, logits.shape[1])
-        missing = (-logits[rows, columns]).sigmoid()
-        if weights is not None:
-            missing *= weights[rows] > 0
-        scores[rows, columns] = 0
-        pushed_down = scores.sum(dim=0) * negative
-        pushed_up = torch.zeros_like(pushed_down).index_add_(0, columns, missing) * positive
-        both = sum_over_ranks(torch.stack([pushed_up, pushed_down])[:, :-1].double())
+    def _collect(self, positive: Tensor, negative: Tensor) -> None:
+        """Add the gradients of a batch, [C + 1], but the background's."""
+        both = sum_over_ranks(torch.stack([positive, negative])[:, :-1].double())
         self.positive_gradient += both[0]
         self.negative_gradient += both[1]
         known = self.positive_gradient + self.negative_gradient > 0  # a batch of ignored rows says nothing
