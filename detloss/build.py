@@ -85,6 +85,13 @@ def detection_loss(cfg: DictConfig, stats: ClassStats) -> DetectionLoss:
     return ClassPlusBox(loss, instantiate(cfg.model.box_loss, option="model.box_loss"))  # type: ignore[arg-type]
 
 
+def proposal_loss(cfg: DictConfig, stats: ClassStats) -> DetectionLoss | None:
+    """Return what a two-stage detector's region proposals learn by, or None for the RPN's own losses."""
+    if cfg.model.stage != "two_stage" or "rpn" not in cfg.loss:
+        return None
+    return instantiate(cfg.loss.rpn, stats.as_one_class(), option="loss.rpn")  # type: ignore[return-value]
+
+
 def detector(cfg: DictConfig, stats: ClassStats, *, load: bool = True) -> nn.Module:
     """Return the detector; with ``load`` its pretrained weights are found and loaded."""
     from detloss import decoupled, distributed
@@ -101,8 +108,9 @@ def detector(cfg: DictConfig, stats: ClassStats, *, load: bool = True) -> nn.Mod
         weights=backbone_cfg.weights if load and not (coco or cfg.init) else None,
         trainable_layers=backbone_cfg.trainable_layers,
     )
-    loss = detection_loss(cfg, stats)
-    model: nn.Module = instantiate(cfg.model.detector, backbone, loss, option="model.detector")  # type: ignore[assignment]
+    loss, of_proposals = detection_loss(cfg, stats), proposal_loss(cfg, stats)
+    losses = [loss] if of_proposals is None else [loss, of_proposals]
+    model: nn.Module = instantiate(cfg.model.detector, backbone, *losses, option="model.detector")  # type: ignore[assignment]
     if load and (coco or cfg.init):
         fresh = _start_from(cfg, model, stats, loss.coder)
         if fresh and distributed.rank() == 0:

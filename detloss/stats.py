@@ -48,6 +48,18 @@ class ClassStats:
         annotated = self.num_images if self.num_annotated_images is None else self.num_annotated_images
         return np.maximum(self.images, 1) / max(annotated, 1)
 
+    def as_one_class(self) -> "ClassStats":
+        """Return the statistics of objects as such, what a region proposal network knows."""
+        annotated = self.num_images if self.num_annotated_images is None else self.num_annotated_images
+        return ClassStats(
+            ("object",),
+            (1,),
+            self.num_images,
+            self.instances.sum(keepdims=True),
+            np.array([annotated], dtype=np.int64),
+            self.num_annotated_images,
+        )
+
     @classmethod
     def from_coco(cls, path: Path | str) -> "ClassStats":
         """Count the annotations of a COCO-format file."""

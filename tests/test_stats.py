@@ -174,3 +174,10 @@ def test_thirds_go_by_rank_and_keep_ties_together(images, groups):
 def test_statistics_need_no_torch():
     code = "import sys, detloss.stats; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[1]).returncode == 0
+
+
+def test_objects_as_such_are_one_class_on_every_annotated_image():
+    stats = ClassStats(("a", "b"), (3, 7), 10, np.array([4, 6]), np.array([3, 5]), 8)
+    whole = stats.as_one_class()
+    assert (whole.num_classes, whole.num_images, whole.num_annotated_images) == (1, 10, 8)
+    assert (whole.instances.tolist(), whole.images.tolist()) == ([10], [8])

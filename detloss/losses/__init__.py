@@ -1,6 +1,8 @@
 """Losses for long-tailed detection, each usable alone: ``ECM(ClassStats.from_coco(path))(logits, labels)``."""
 
 from detloss.losses.acsl import ACSL
+from detloss.losses.alrp import ALRP
+from detloss.losses.ap_loss import APLoss
 from detloss.losses.bags import BAGS
 from detloss.losses.base import BoxLoss, ClassLoss, ClassPlusBox, DetectionLoss
 from detloss.losses.binary_cross_entropy import BinaryCrossEntropy
@@ -8,6 +10,7 @@ from detloss.losses.box import L1, GIoU, SmoothL1
 from detloss.losses.class_weights import ClassBalanced, ClassBalancedFocal, GeneralizedReweight
 from detloss.losses.coder import ClassCoder
 from detloss.losses.cross_entropy import CrossEntropy
+from detloss.losses.dr import DR
 from detloss.losses.droploss import DropLoss
 from detloss.losses.ecm import ECM, FocalECM
 from detloss.losses.efl import EFL
@@ -20,14 +23,18 @@ from detloss.losses.iif import IIF
 from detloss.losses.ldam import LDAM
 from detloss.losses.loce import LOCE
 from detloss.losses.logit_adjustment import LogitAdjustment
+from detloss.losses.ndcg import NDCG
 from detloss.losses.quality_focal import QualityFocal
+from detloss.losses.rank_sort import RankSort
 from detloss.losses.samples import Samples
 from detloss.losses.seesaw import Seesaw
 from detloss.losses.varifocal import Varifocal
 
 __all__ = [
     "ACSL",
+    "ALRP",
     "BAGS",
+    "DR",
     "ECM",
     "EFL",
     "EQL",
@@ -36,6 +43,8 @@ __all__ = [
     "L1",
     "LDAM",
     "LOCE",
+    "NDCG",
+    "APLoss",
     "BinaryCrossEntropy",
     "BoxLoss",
     "ClassBalanced",
@@ -54,6 +63,7 @@ __all__ = [
     "GeneralizedReweight",
     "LogitAdjustment",
     "QualityFocal",
+    "RankSort",
     "Samples",
     "Seesaw",
     "SmoothL1",

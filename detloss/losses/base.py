@@ -1,6 +1,7 @@
 """The two protocols every loss follows, and the step from the first to the second."""
 
 from abc import ABC, abstractmethod
+from collections import Counter
 
 import torch
 from torch import Tensor, nn
@@ -90,6 +91,15 @@ def foreground_quality(samples: Samples) -> Tensor:
 
 
 def state_scalars(model: nn.Module) -> dict[str, float]:
-    """Return what the losses and memories inside ``model`` report about themselves, as ``state/NAME``."""
-    watched = [module for module in model.modules() if isinstance(module, Watched)]
-    return {f"state/{name}": value for module in watched for name, value in module.state_scalars().items()}
+    """Return what the losses and memories inside ``model`` report about themselves, as ``state/NAME``.
+
+    Where several report the same name, their place in the model stands before it.
+    """
+    found = [
+        (path, name, value)
+        for path, module in model.named_modules()
+        if isinstance(module, Watched)
+        for name, value in module.state_scalars().items()
+    ]
+    times = Counter(name for _, name, _ in found)
+    return {f"state/{name if times[name] == 1 else f'{path}.{name}'}": value for path, name, value in found}

@@ -13,12 +13,15 @@ from detloss.models.backbone import ResNetFPN
 from detloss.models.feature_memory import FeatureMemory
 from detloss.models.predictor import BoxPredictor, mask_predictor
 from detloss.models.roi_heads import RoIHeads
-from detloss.models.rpn import RPN, RPNHead
+from detloss.models.rpn import NMS_THRESHOLD, RPN, RankedRPN, RPNHead
 from detloss.models.transform import DetectorTransform
 
 ASPECT_RATIOS = (0.5, 1.0, 2.0)
 MASK_PREDICTOR_WIDTH = 256
 POOLED_SIZE = 7
+
+EVERY_PROPOSAL = 1 << 30
+"""Proposals to sample an image when all are wanted: more than there are."""
 
 
 class RCNN(GeneralizedRCNN):
@@ -32,6 +35,7 @@ class RCNN(GeneralizedRCNN):
         self,
         backbone: ResNetFPN,
         loss: DetectionLoss,
+        rpn_loss: DetectionLoss | None = None,
         *,
         anchor_sizes: Sequence[int],
         representation_size: int = 1024,
@@ -45,7 +49,8 @@ class RCNN(GeneralizedRCNN):
         rpn_batch_per_image: int = 256,
         rpn_positive_fraction: float = 0.5,
         rpn_iou_thresholds: Sequence[float] = (0.7, 0.3),
-        box_batch_per_image: int = 512,
+        rpn_loss_weight: float = 0.2,
+        box_batch_per_image: int | None = 512,
         box_positive_fraction: float = 0.25,
         box_iou_threshold: float = 0.5,
         score_threshold: float = 0.05,
@@ -55,21 +60,37 @@ class RCNN(GeneralizedRCNN):
     ) -> None:
         """Build the detector; sizes are in pixels, thresholds in 0..1, defaults torchvision's.
 
+        With ``rpn_loss``, a loss of one class, the RPN learns by it from all anchors, ``rpn_loss_weight`` times;
+        with ``box_batch_per_image`` None the second stage learns from all proposals. Ranking losses do both.
         ``feature_memory`` holds options of `FeatureMemory`, such as ``queue_size``; only the loss LOCE takes one.
         """
         channels, classes = backbone.out_channels, loss.coder.num_classes
         anchors = Anchors(tuple((size,) for size in anchor_sizes), (ASPECT_RATIOS,) * len(anchor_sizes))
         proposals = {"training": rpn_proposals_train, "testing": rpn_proposals_test}
-        rpn = RPN(
-            anchors,
-            RPNHead(channels, len(ASPECT_RATIOS)),
-            *rpn_iou_thresholds,
-            rpn_batch_per_image,
-            rpn_positive_fraction,
-            proposals,
-            proposals,
-            0.7,
+        head = RPNHead(channels, len(ASPECT_RATIOS))
+        rpn = (
+            RPN(
+                anchors,
+                head,
+                *rpn_iou_thresholds,
+                rpn_batch_per_image,
+                rpn_positive_fraction,
+                proposals,
+                proposals,
+                NMS_THRESHOLD,
+            )
+            if rpn_loss is None
+            else RankedRPN(
+                anchors,
+                head,
+                rpn_loss,
+                iou_thresholds=rpn_iou_thresholds,
+                proposals=proposals,
+                weight=rpn_loss_weight,
+            )
         )
+        if box_batch_per_image is None:
+            box_batch_per_image, box_positive_fraction = EVERY_PROPOSAL, 1.0
         with_masks = mask_channels is not None
         roi_heads = RoIHeads(
             loss,

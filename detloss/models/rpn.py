@@ -1,11 +1,21 @@
 """Region proposal network whose losses do not depend on how images are spread over ranks."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 from torchvision.models.detection import rpn
+from torchvision.models.detection._utils import BoxCoder
 
+from detloss.losses import DetectionLoss, Samples
+from detloss.models.anchors import Anchors
 from detloss.models.normalizer import count_per_rank
+
+BOX_WEIGHTS = (10.0, 10.0, 5.0, 5.0)
+"""Inverse standard deviations of a ranked RPN's box targets (Rank & Sort's official code)."""
+
+NMS_THRESHOLD = 0.7
 
 
 class RPNHead(rpn.RPNHead):
@@ -45,3 +55,59 @@ class RPN(rpn.RegionProposalNetwork):
             pred_bbox_deltas[positive], torch.cat(regression_targets)[positive], beta=1 / 9, reduction="sum"
         )
         return objectness_loss / count, box_loss / count
+
+
+class RankedRPN(RPN):
+    """An RPN that learns by a detection loss of one class from all of its anchors, without random sampling."""
+
+    def __init__(
+        self,
+        anchors: Anchors,
+        head: RPNHead,
+        loss: DetectionLoss,
+        *,
+        iou_thresholds: Sequence[float],
+        proposals: dict[str, int],
+        weight: float,
+    ) -> None:
+        """Build it; of the anchors between the ``iou_thresholds`` (foreground, background) nothing is learnt."""
+        no_sampling = (1, 1.0)
+        super().__init__(anchors, head, *iou_thresholds, *no_sampling, proposals, proposals, NMS_THRESHOLD)
+        self.box_coder = BoxCoder(BOX_WEIGHTS)
+        self.loss = loss
+        self.weight = weight
+
+    def compute_loss(
+        self,
+        objectness: Tensor,
+        pred_bbox_deltas: Tensor,
+        labels: list[Tensor],
+        regression_targets: list[Tensor],
+    ) -> tuple[Tensor, Tensor]:
+        """Return the loss's terms but that of boxes, and that of boxes; arguments as in `RPN`.
+
+        Boxes are told relative to an anchor of width and height 1: overlaps do not depend on what both boxes are
+        moved or stretched by.
+        """
+        kinds = torch.cat(labels)
+        foreground = torch.nonzero(kinds > 0).squeeze(1)
+        share = 1 / count_per_rank(len(foreground), kinds.device)
+        deltas, targets = pred_bbox_deltas[foreground], torch.cat(regression_targets)[foreground]
+        anchors = deltas.new_tensor([[-0.5, -0.5, 0.5, 0.5]]).expand(len(foreground), 4)
+        sizes = torch.tensor([len(image_labels) for image_labels in labels], device=kinds.device)
+        terms = self.loss(
+            Samples(
+                logits=objectness,
+                labels=torch.where(kinds > 0, 0, 1),
+                weights=torch.where(kinds < 0, 0.0, share),
+                foreground=foreground,
+                boxes=self.box_coder.decode_single(deltas, anchors),
+                target_boxes=self.box_coder.decode_single(targets, anchors),
+                deltas=deltas,
+                target_deltas=targets,
+                image_index=torch.arange(len(labels), device=kinds.device).repeat_interleave(sizes),
+                object_index=torch.arange(len(foreground), device=kinds.device),
+            )
+        )
+        others = [value for name, value in terms.items() if name != "loss_box_reg"]
+        return self.weight * torch.stack(others).sum(), self.weight * terms["loss_box_reg"]

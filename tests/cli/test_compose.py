@@ -72,7 +72,7 @@ def test_wrong_words_give_one_line_with_the_nearest_name(run_verbs: Callable) ->
         "show loss": "'loss' is not group=option or key=value",
         "show loss=ce,ecm": "several values are for `detloss train -m`",
         "show schedule.optimizer=adam": "schedule.lr: Interpolation key 'default_lr.adam' not found",
-        "show model=retinanet loss=ce": "loss=ce does not fit model=retinanet (one-stage); losses that do: bce, ",
+        "show model=retinanet loss=ce": "loss=ce does not fit model=retinanet (one-stage); losses that do: alrp, ",
         "show schedule=decoupled model=fcos": "model=fcos is one-stage; try model=fasterrcnn",
         "show schedule=decoupled schedule.method=ctr": "expected crt or lws or disalign; did you mean 'crt'?",
         "train loss=emc": "did you mean 'ecm'?",

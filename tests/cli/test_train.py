@@ -111,7 +111,7 @@ def test_an_interrupted_run_exits_with_130_and_ends_the_sweep(train: Callable) -
 def test_a_loss_that_does_not_fit_is_refused_before_any_work(train: Callable, tmp_path: Path) -> None:
     code, out, err = train("model=retinanet", "loss=ce")
     assert code == 2
-    assert "losses that do: bce, class_balanced, ecm, efl, focal, qfl, vfl" in err
+    assert "losses that do: alrp, ap, bce, class_balanced, dr, ecm, efl, focal, ndcg, qfl, ranksort, vfl" in err
     assert "LAUNCHED" not in out and list(tmp_path.iterdir()) == []
 
 
