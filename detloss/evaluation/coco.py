@@ -10,6 +10,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from detloss.evaluation.ground_truth import GroundTruth, read_ground_truth
+from detloss.evaluation.matches import Matches, matches_of_coco
 from detloss.evaluation.predictions import Row, predictions_for
 from detloss.evaluation.result import Evaluation, require_choices
 
@@ -39,15 +40,15 @@ def evaluate_coco(
     ground_truth = read_ground_truth(annotations, masks=masks)
     rows = predictions_for(ground_truth, predictions, masks=masks)
     warnings = () if rows else (f"{predictions} holds no detections: AP is 0",)
-    precision = _precision(ground_truth, rows, iou_types, max_detections)
-    return Evaluation.from_precision(ground_truth, precision, groups, warnings)
+    precision, matches = _official(ground_truth, rows, iou_types, max_detections)
+    return Evaluation.of(ground_truth, precision, matches, groups, warnings)
 
 
-def _precision(
+def _official(
     ground_truth: GroundTruth, rows: list[Row], iou_types: tuple[str, ...], max_detections: int
-) -> dict[str, np.ndarray]:
-    """Return pycocotools' precision by IoU type, [T, R, C, A]."""
-    precision = {}
+) -> tuple[dict[str, np.ndarray], dict[str, list[Matches]]]:
+    """Return pycocotools' precision by IoU type, [T, R, C, A], and what every class's detections found."""
+    precision, matches = {}, {}
     with redirect_stdout(io.StringIO()):  # pycocotools reports its progress by print
         objects = _indexed(ground_truth.content)
         detections = objects.loadRes(rows) if rows else _indexed({**ground_truth.content, "annotations": []})
@@ -57,7 +58,8 @@ def _precision(
             evaluator.evaluate()
             evaluator.accumulate()
             precision[kind] = evaluator.eval["precision"][..., 0]
-    return precision
+            matches[kind] = matches_of_coco(evaluator)
+    return precision, matches
 
 
 def _indexed(content: dict[str, list[dict[str, object]]]) -> COCO:

@@ -11,6 +11,7 @@ import numpy as np
 
 from detloss.errors import UserError
 from detloss.evaluation.ground_truth import Content, GroundTruth, read_ground_truth
+from detloss.evaluation.matches import Matches, matches_of_lvis
 from detloss.evaluation.predictions import Row, predictions_for
 from detloss.evaluation.result import Evaluation, require_choices
 
@@ -43,14 +44,14 @@ def evaluate_lvis(
     rows = predictions_for(ground_truth, predictions, masks=masks)
     warnings = () if rows else (f"{predictions} holds no detections: AP is 0",)
     with _lvis_at_work():
-        precision = _precision(ground_truth, rows, iou_types, max_detections)
-    return Evaluation.from_precision(ground_truth, precision, groups, warnings)
+        precision, matches = _official(ground_truth, rows, iou_types, max_detections)
+    return Evaluation.of(ground_truth, precision, matches, groups, warnings)
 
 
-def _precision(
+def _official(
     ground_truth: GroundTruth, rows: list[Row], iou_types: tuple[str, ...], max_detections: int
-) -> dict[str, np.ndarray]:
-    """Return the precision that the lvis package computes, by IoU type, [T, R, C, A]."""
+) -> tuple[dict[str, np.ndarray], dict[str, list[Matches]]]:
+    """Return the lvis package's precision by IoU type, [T, R, C, A], and what every class's detections found."""
     try:
         from lvis import LVIS, LVISEval, LVISResults  # here, as it brings opencv and matplotlib along
     except ImportError as error:
@@ -72,13 +73,14 @@ def _precision(
     detections = (
         LVISResults(indexed(LVIS, empty), rows, max_dets=max_detections) if rows else indexed(LVISResults, empty)
     )
-    precision = {}
+    precision, matches = {}, {}
     for kind in iou_types:
         evaluator = LVISEval(objects, detections, kind)
         evaluator.evaluate()
         evaluator.accumulate()
         precision[kind] = evaluator.eval["precision"]
-    return precision
+        matches[kind] = matches_of_lvis(evaluator)
+    return precision, matches
 
 
 @contextmanager

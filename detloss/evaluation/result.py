@@ -4,7 +4,7 @@ import csv
 import io
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,10 +14,14 @@ from rich.text import Text
 
 from detloss.errors import UserError, nearest
 from detloss.evaluation.ground_truth import FREQUENCIES, GroundTruth
+from detloss.evaluation.matches import Matches
+from detloss.evaluation.olrp import olrp
+from detloss.evaluation.rank_correlation import rank_correlation
 
 ClassRow = dict[str, int | float | str | None]
 IOU_TYPES = ("bbox", "segm")
 AREAS = ("", "s", "m", "l")  # COCO's area ranges, in the order of both official tools: all, small, medium, large
+SHOWN = ("AP", "AP50", "AP75", "APs", "APm", "APl", "APr", "APc", "APf", "oLRP")  # what 80 columns hold
 IOU_50, IOU_75 = 0, 5  # positions in the thresholds 0.50, 0.55, ..., 0.95
 
 
@@ -26,8 +30,10 @@ class Evaluation:
     """The metrics by IoU type, one row per class, and what the reader must be warned of.
 
     ``metrics["bbox"]`` and ``metrics["segm"]`` hold AP AP50 AP75 APs APm APl APr APc APf in 0..1, None where
-    there is no ground truth. A row of ``per_class`` has category_id, name, group, instances (of the
-    evaluated file, without crowds), then AP, AP50 and AP75 per IoU type as ``bbox_AP`` and so on.
+    there is no ground truth; then oLRP, its components, and rank_correlation in -1..1, means over the classes
+    that have one. A row of ``per_class`` has category_id, name, group, instances (of the evaluated file, without
+    crowds), then per IoU type, as ``bbox_AP`` and so on, AP, AP50, AP75, oLRP, its components and threshold, and
+    rank_correlation.
     """
 
     metrics: dict[str, dict[str, float | None]]
@@ -35,10 +41,11 @@ class Evaluation:
     warnings: tuple[str, ...] = ()
 
     @classmethod
-    def from_precision(
+    def of(
         cls,
         ground_truth: GroundTruth,
         precision: Mapping[str, np.ndarray],
+        matches: Mapping[str, Sequence[Matches]],
         groups: Mapping[int, str] | None,
         warnings: tuple[str, ...] = (),
     ) -> "Evaluation":
@@ -48,10 +55,14 @@ class Evaluation:
             precision: by IoU type, [T, R, C, A] at the IoU thresholds .50:.05:.95, the recall thresholds
                 0:.01:1, the categories in ascending order of id and COCO's four area ranges; -1 where there
                 is no ground truth.
+            matches: by IoU type, an item for every category.
             groups: category id to "r", "c" or "f"; categories without one count in no group.
         """
         group_of = [(groups or {}).get(category_id) for category_id in ground_truth.category_ids]
-        metrics = {kind: _averages(values, group_of) for kind, values in precision.items()}
+        ranked = {kind: [_of_ranking(each) for each in classes] for kind, classes in matches.items()}
+        metrics = {
+            kind: {**_averages(values, group_of), **_means(ranked[kind])} for kind, values in precision.items()
+        }
         rows: list[ClassRow] = []
         for index, category_id in enumerate(ground_truth.category_ids):
             row: ClassRow = {
@@ -64,6 +75,7 @@ class Evaluation:
                 row[f"{kind}_AP"] = _mean(values[:, :, index, 0])
                 row[f"{kind}_AP50"] = _mean(values[IOU_50, :, index, 0])
                 row[f"{kind}_AP75"] = _mean(values[IOU_75, :, index, 0])
+                row.update({f"{kind}_{name}": value for name, value in ranked[kind][index].items()})
             rows.append(row)
         return cls(metrics, tuple(rows), warnings)
 
@@ -82,7 +94,7 @@ class Evaluation:
         caption = Text("\n".join(self.warnings), style="yellow") if self.warnings else None
         table = Table(caption=caption, caption_justify="left")
         table.add_column("IoU of", no_wrap=True)
-        names = list(next(iter(self.metrics.values())))
+        names = [name for name in next(iter(self.metrics.values())) if name in SHOWN]
         for name in names:
             table.add_column(name, justify="right", no_wrap=True)
         shown = {"bbox": "boxes", "segm": "masks"}
@@ -112,6 +124,20 @@ def _averages(precision: np.ndarray, group_of: list[str | None]) -> dict[str, fl
         members = np.array([member == group for member in group_of])
         averages[f"AP{group}"] = _mean(precision[:, :, members, 0])
     return averages
+
+
+def _of_ranking(matches: Matches) -> dict[str, float | None]:
+    return {**olrp(matches).named(), "rank_correlation": rank_correlation(matches)}
+
+
+def _means(classes: Sequence[Mapping[str, float | None]]) -> dict[str, float | None]:
+    """Return the means over classes that have a value; of thresholds, one per class, there is none."""
+    means: dict[str, float | None] = {}
+    for name in classes[0]:
+        values = [value for row in classes if (value := row[name]) is not None]
+        means[name] = float(np.mean(values)) if values else None
+    del means["oLRP_threshold"]
+    return means
 
 
 def _mean(precision: np.ndarray) -> float | None:

@@ -8,6 +8,10 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
+from detloss.evaluation.result import Evaluation
+from tests.reference.average_precision import Detection, Object, average_precisions, number_of, outcomes
+from tests.reference.olrp import correlation_of_ranks, lowest_lrp
+
 Json = dict[str, object]
 
 
@@ -102,7 +106,7 @@ def random_scene() -> Callable[..., tuple[Json, list[Json]]]:
     return make
 
 
-def mean(values: Iterable[np.ndarray | None]) -> float | None:
+def mean(values: Iterable[np.ndarray | float | None]) -> float | None:
     """Return the mean over the classes that have a value, or None."""
     defined = [value for value in values if value is not None]
     return float(np.mean(defined)) if defined else None
@@ -113,16 +117,44 @@ def assert_equal(value: object, expected: float | None) -> None:
     assert value == (None if expected is None else pytest.approx(expected, rel=0, abs=1e-9))
 
 
+class Class(NamedTuple):
+    """What the reference needs to know of one class; an image that is not exhaustive is LVIS's."""
+
+    objects: list[Object]
+    found: list[Detection]
+    not_exhaustive: frozenset[int]
+
+
 def brute_force(
-    ground_truth: Json,
-    rows: list[Json],
-    *,
-    area: str = "",
-    lvis_cap: int | None = None,
+    ground_truth: Json, rows: list[Json], *, area: str = "", lvis_cap: int | None = None
 ) -> dict[int, np.ndarray | None]:
     """Return AP at the ten thresholds of every category from tests/reference, by COCO's or LVIS's rules."""
-    from tests.reference.average_precision import Detection, Object, average_precisions
+    return {
+        category: average_precisions(each.objects, each.found, area=area, not_exhaustive=each.not_exhaustive)
+        for category, each in classes_of(ground_truth, rows, lvis_cap).items()
+    }
 
+
+def assert_ranked(result: Evaluation, ground_truth: Json, rows: list[Json], lvis_cap: int | None = None) -> None:
+    """Assert that oLRP and the correlation of rankings of every class, and their means, are the reference's."""
+    names = ("oLRP", "oLRP_Loc", "oLRP_FP", "oLRP_FN", "oLRP_threshold", "rank_correlation")
+    expected: dict[object, list[float | None]] = {}
+    for category, each in classes_of(ground_truth, rows, lvis_cap).items():
+        objects = number_of(each.objects)
+        pairs = outcomes(each.objects, each.found, 0.5, not_exhaustive=each.not_exhaustive)
+        correlation = correlation_of_ranks([pair for pair in pairs if pair[1]])
+        lowest = lowest_lrp(pairs, objects) if objects else (None,) * 5
+        expected[category] = [*lowest, correlation]
+    for row in result.per_class:
+        for name, value in zip(names, expected[row["category_id"]], strict=True):
+            assert_equal(row[f"bbox_{name}"], value)
+    for index, name in enumerate(names):
+        if name != "oLRP_threshold":
+            assert_equal(result.metrics["bbox"][name], mean(values[index] for values in expected.values()))
+
+
+def classes_of(ground_truth: Json, rows: list[Json], lvis_cap: int | None) -> dict[int, Class]:
+    """Return the objects and detections that count by category, by COCO's or, with a cap, LVIS's rules."""
     annotations: list[dict] = ground_truth["annotations"]  # type: ignore[assignment]
     images: list[dict] = ground_truth["images"]  # type: ignore[assignment]
     detections: list[dict] = rows  # type: ignore[assignment]
@@ -133,21 +165,22 @@ def brute_force(
             own = [row for row in detections if row["image_id"] == image["id"]]
             capped += sorted(own, key=lambda row: -row["score"])[:lvis_cap]
         detections = capped
-    values = {}
+    classes = {}
     for category in ground_truth["categories"]:  # type: ignore[attr-defined]
         own_objects = [row for row in annotations if row["category_id"] == category["id"]]
         present = {row["image_id"] for row in own_objects}
         looked_for = present | {i["id"] for i in images if category["id"] in i["neg_category_ids"]}
         lenient = {i["id"] for i in images if category["id"] in i["not_exhaustive_category_ids"]}
-        objects = [
-            Object(row["image_id"], tuple(row["bbox"]), row["area"], bool(row["iscrowd"])) for row in own_objects
-        ]
-        found = [
-            Detection(row["image_id"], tuple(row["bbox"]), row["score"])
-            for row in detections
-            if row["category_id"] == category["id"] and (not lvis or row["image_id"] in looked_for)
-        ]
-        values[category["id"]] = average_precisions(
-            objects, found, area=area, not_exhaustive=frozenset(lenient if lvis else ())
+        classes[category["id"]] = Class(
+            [
+                Object(row["image_id"], tuple(row["bbox"]), row["area"], bool(row["iscrowd"]))
+                for row in own_objects
+            ],
+            [
+                Detection(row["image_id"], tuple(row["bbox"]), row["score"])
+                for row in detections
+                if row["category_id"] == category["id"] and (not lvis or row["image_id"] in looked_for)
+            ],
+            frozenset(lenient if lvis else ()),
         )
-    return values
+    return classes

@@ -9,7 +9,7 @@ import pytest
 
 from detloss.errors import UserError
 from detloss.evaluation.coco import evaluate_coco
-from tests.evaluation.conftest import Files, Json, assert_equal, brute_force, mean
+from tests.evaluation.conftest import Files, Json, assert_equal, assert_ranked, brute_force, mean
 
 DATA = Path(__file__).parents[2].parent / "shared" / "data"
 BOX = ("bbox",)
@@ -48,7 +48,12 @@ def test_the_ground_truth_as_predictions_has_ap_1_wherever_there_is_ground_truth
     scene, _ = random_scene(3)
     rows = [detection(a["image_id"], a["bbox"], 1.0, a["category_id"]) for a in scene["annotations"]]  # type: ignore[attr-defined]
     result = evaluate_coco(*write_files(scene, rows), iou_types=BOX, groups={**GROUPS, 40: "r"})
-    assert list(result.metrics["bbox"].values()) == pytest.approx([1.0] * 9, abs=1e-12)
+    metrics = result.metrics["bbox"]
+    precisions = [value for name, value in metrics.items() if name.startswith("AP")]
+    assert precisions == pytest.approx([1.0] * 9, abs=1e-12)
+    errors = [metrics[name] for name in ("oLRP", "oLRP_Loc", "oLRP_FP", "oLRP_FN")]
+    assert errors == pytest.approx([0.0] * 4, abs=1e-12)
+    assert metrics["rank_correlation"] is None  # all are as good as one another
     assert [row["category_id"] for row in result.per_class if row["bbox_AP"] is None] == [40]
 
 
@@ -58,6 +63,7 @@ def test_every_number_equals_the_brute_force_reference(
 ) -> None:
     scene, rows = random_scene(seed, crowds=True)
     result = evaluate_coco(*write_files(scene, rows), iou_types=BOX, groups=GROUPS)
+    assert_ranked(result, scene, rows)
     expected = brute_force(scene, rows)
     for row in result.per_class:
         values = expected[int(row["category_id"])]  # type: ignore[arg-type]

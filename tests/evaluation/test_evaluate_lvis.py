@@ -12,7 +12,7 @@ import pytest
 
 from detloss.errors import UserError
 from detloss.evaluation.lvis import evaluate_lvis
-from tests.evaluation.conftest import Files, Json, assert_equal, brute_force, mean
+from tests.evaluation.conftest import Files, Json, assert_equal, assert_ranked, brute_force, mean
 
 LVIS = Path(__file__).parents[2].parent / "shared" / "data" / "lvis_v05_val_100.json"
 BOX = ("bbox",)
@@ -49,6 +49,7 @@ def test_every_number_equals_the_brute_force_reference(
     scene, rows = random_scene(seed)
     cap = 6  # so that the cap, too, takes part
     result = evaluate_lvis(*write_files(scene, rows), iou_types=BOX, max_detections=cap)
+    assert_ranked(result, scene, rows, lvis_cap=cap)
     expected = brute_force(scene, rows, lvis_cap=cap)
     for row in result.per_class:
         values = expected[int(row["category_id"])]  # type: ignore[arg-type]
@@ -164,7 +165,9 @@ def test_real_lvis_ground_truth_scores_1_for_boxes_and_masks(tmp_path: Path) -> 
     for kind in ("bbox", "segm"):
         metrics = result.metrics[kind]
         assert {frequencies[category] for category in present} == set("rcf")
-        assert list(metrics.values()) == pytest.approx([1.0] * 9, abs=1e-12)
+        precisions = [value for name, value in metrics.items() if name.startswith("AP")]
+        assert precisions == pytest.approx([1.0] * 9, abs=1e-12)
+        assert metrics["oLRP"] == pytest.approx(0.0, abs=1e-12)
         scored = {row["category_id"]: row[f"{kind}_AP"] for row in result.per_class}
         assert {category for category, value in scored.items() if value is not None} == present
         assert [scored[category] for category in present] == pytest.approx([1.0] * len(present), abs=1e-12)

@@ -41,24 +41,41 @@ def average_precisions(
 
     In the images ``not_exhaustive`` an unmatched detection is no mistake (LVIS).
     """
-    low, high = AREAS[area]
-    counted = sum(not o.crowd and low <= o.area <= high for o in objects)
+    counted = number_of(objects, area)
     if counted == 0:
         return None
     values = []
     for threshold in THRESHOLDS:
-        outcomes: list[tuple[float, bool]] = []
-        for image in sorted({d.image for d in detections}):
-            outcomes += _outcomes(
-                [o for o in objects if o.image == image],
-                [d for d in detections if d.image == image],
-                threshold,
-                (low, high),
-                image in not_exhaustive,
-            )
-        outcomes.sort(key=lambda outcome: -outcome[0])
-        values.append(_interpolated([correct for _, correct in outcomes], counted))
+        found = outcomes(objects, detections, threshold, area=area, not_exhaustive=not_exhaustive)
+        values.append(_interpolated([overlap > 0 for _, overlap in found], counted))
     return np.array(values)
+
+
+def number_of(objects: list[Object], area: str = "") -> int:
+    """Return how many objects there are to find."""
+    low, high = AREAS[area]
+    return sum(not o.crowd and low <= o.area <= high for o in objects)
+
+
+def outcomes(
+    objects: list[Object],
+    detections: list[Detection],
+    threshold: float,
+    *,
+    area: str = "",
+    not_exhaustive: frozenset[int] = frozenset(),
+) -> list[tuple[float, float]]:
+    """Return (score, IoU with the object found, 0 for none) of the detections that count, the best first."""
+    found: list[tuple[float, float]] = []
+    for image in sorted({d.image for d in detections}):
+        found += _outcomes(
+            [o for o in objects if o.image == image],
+            [d for d in detections if d.image == image],
+            threshold,
+            AREAS[area],
+            image in not_exhaustive,
+        )
+    return sorted(found, key=lambda outcome: -outcome[0])
 
 
 def _outcomes(
@@ -67,11 +84,11 @@ def _outcomes(
     threshold: float,
     area: tuple[float, float],
     lenient: bool,
-) -> list[tuple[float, bool]]:
-    """Return (score, correct) of the detections of one image that count."""
+) -> list[tuple[float, float]]:
+    """Return what `outcomes` does of one image."""
     ignored = [o.crowd or not area[0] <= o.area <= area[1] for o in objects]
     taken = [False] * len(objects)
-    outcomes = []
+    found = []
     for detection in sorted(detections, key=lambda d: -d.score):
         best = None
         # Objects that count go first; one to be ignored is only taken when none of those fits.
@@ -88,12 +105,12 @@ def _outcomes(
         if best is not None:
             taken[best] = True
             if not ignored[best]:
-                outcomes.append((detection.score, True))
+                found.append((detection.score, _overlap(detection.box, objects[best])))
             continue
         size = detection.box[2] * detection.box[3]
         if area[0] <= size <= area[1] and not lenient:
-            outcomes.append((detection.score, False))
-    return outcomes
+            found.append((detection.score, 0.0))
+    return found
 
 
 def _overlap(box: Box, target: Object) -> float:
