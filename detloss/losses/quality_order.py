@@ -22,9 +22,9 @@ class LowerQuality:
         self.matrix: Tensor | None = None
         self.levels: list[tuple[Tensor, Tensor, StepSums]] = []
         if self.size <= LARGEST_MATRIX:
-            difference = scores[None] - scores[:, None]
-            step = (difference / (2 * delta) + 0.5).clamp(0, 1) if delta else (difference >= 0).double()
-            self.matrix = step * (quality[None] < quality[:, None])
+            step = scores[None] - scores[:, None]
+            step = step.div_(2 * delta).add_(0.5).clamp_(0, 1) if delta else (step >= 0).double()
+            self.matrix = step.mul_(quality[None] < quality[:, None])
             return
         distinct, rank = quality.unique(return_inverse=True)
         for bit in range((len(distinct) - 1).bit_length()):

@@ -133,7 +133,7 @@ def ndcg(logits: Tensor, targets: Tensor, delta: float = 0.5) -> Tensor:
         share = blamed / causes.clamp(min=RANK_SORT_EPSILON)
         gradient = torch.zeros_like(logits)
         gradient[batch.rows] = (lower.over_higher(share) - blamed).to(gradient.dtype)
-        gradient[batch.relevant] = batch.negatives.over_thresholds(share).to(gradient.dtype)
+        gradient[batch.relevant] = batch.negatives.over_thresholds(share)
     return with_gradient(logits, _scalar(errors.sum(), logits), gradient)
 
 
@@ -157,11 +157,11 @@ class _Ranking:
     def updated(self, errors: Tensor, epsilon: float) -> tuple[Tensor, Tensor]:
         """Return the mean of errors [P], and its gradient [M]: each error is blamed on the negatives above it."""
         blamed = torch.where(self.false_positives > epsilon, errors, 0.0)
+        blamed /= len(errors)
         share = blamed / self.false_positives.where(self.false_positives > epsilon, 1.0)
         gradient = torch.zeros_like(self.logits)
-        count = len(self.rows)
-        gradient[self.rows] = (-blamed / count).to(gradient.dtype)
-        gradient[self.relevant] = (self.negatives.over_thresholds(share) / count).to(gradient.dtype)
+        gradient[self.rows] = -blamed.to(gradient.dtype)
+        gradient[self.relevant] = self.negatives.over_thresholds(share)
         return errors.mean(), gradient
 
 

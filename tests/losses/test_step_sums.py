@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from detloss.losses import step_sums
 from detloss.losses.step_sums import StepSums
 
 DELTAS = [0.0, 0.25, 1.0, 3.0]
@@ -125,3 +126,14 @@ def test_single_precision_scores_are_compared_in_double_precision() -> None:
 def test_a_negative_delta_is_refused() -> None:
     with pytest.raises(ValueError, match="delta must be at least 0, got -1"):
         StepSums(torch.zeros(1), torch.zeros(1), -1.0)
+
+
+@pytest.mark.parametrize("delta", DELTAS)
+def test_values_read_in_chunks_add_up(monkeypatch: pytest.MonkeyPatch, delta: float) -> None:
+    monkeypatch.setattr(step_sums, "CHUNK", 3)
+    thresholds, values = numbers(4, 0, grid=True), numbers(100, 1, grid=True)
+    sums, pairs = StepSums(thresholds, values, delta), all_pairs(thresholds, values, delta)
+    weights = weights_of(100, 2)
+    assert_equal(sums.over_values(weights), pairs @ weights)
+    weights = weights_of(4, 3)
+    assert_equal(sums.over_thresholds(weights), weights @ pairs)
