@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 bench = typer.Typer(help="Measure how fast detloss is on this machine.")
 
 EXAMPLES = (
-    "detloss bench train",
     "detloss bench train dataset=coco dataset.root=/data/coco backbone=tiny --steps 10",
+    "detloss bench train model=retinanet loss=ranksort --against loss=focal",
 )
 
 LOSS_EXAMPLES = ("detloss bench losses", "detloss bench losses ecm focal --classes 1203 --repeats 5")
@@ -39,16 +39,32 @@ Positives = Annotated[list[int] | None, typer.Option("--positives", min=1, help=
 Negatives = Annotated[list[int] | None, typer.Option("--negatives", min=1, help="N, once or more.")]
 Deltas = Annotated[list[float] | None, typer.Option("--delta", min=0, help="Half the step's width, once or more.")]
 Picture = Annotated[Path, typer.Option("--picture", help="Where the plot goes, PNG or SVG.")]
+Against = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--against",
+        metavar="KEY=VALUE",
+        help="Time the same with this change instead of torchvision's loop; may be given more than once.",
+        show_default=False,
+    ),
+]
 Steps = Annotated[int, typer.Option("--steps", min=1, help="Steps to time, of each loop.")]
 
 
 @bench.command("train", cls=verb(EXAMPLES), context_settings=HYDRA_WORDS)
-def train(overrides: Overrides = None, steps: Steps = 20) -> None:
-    """Time training steps against torchvision's reference loop, and the wait for data."""
+def train(overrides: Overrides = None, steps: Steps = 20, against: Against = None) -> None:
+    """Time training steps against torchvision's reference loop or another config, and the wait for data."""
     cfg = compose.compose(overrides or [])
+    other = compose.compose(_changed(overrides or [], against)) if against else None
     from detloss.bench_train import bench_train
 
-    bench_train(cfg, steps=steps)
+    bench_train(cfg, steps=steps, against=other)
+
+
+def _changed(words: list[str], changes: list[str]) -> list[str]:
+    """Return ``words`` with those of ``changes`` in place of the ones for the same keys."""
+    changed = {change.partition("=")[0] for change in changes}
+    return [word for word in words if word.partition("=")[0] not in changed] + changes
 
 
 @bench.command("losses", cls=verb(LOSS_EXAMPLES, ()))

@@ -1,4 +1,4 @@
-"""How long a training step takes beside torchvision's reference loop, and how long a run waits for data."""
+"""How long a training step takes beside torchvision's or another config's, and how long a run waits for data."""
 
 import os
 import platform
@@ -7,7 +7,7 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from copy import deepcopy
 from itertools import cycle, islice
 from pathlib import Path
@@ -35,8 +35,12 @@ DISTINCT_BATCHES = 4
 """Kept in memory for the comparison, over and over; 16 images of 800 x 1333 pixels take 200 MB."""
 
 
-def bench_train(cfg: DictConfig, *, steps: int = 20) -> None:
-    """Time training steps of ``cfg`` and print a table.
+Stepper = Callable[[TrainingBatch, int], object]
+"""Takes a training step on a batch, given its number."""
+
+
+def bench_train(cfg: DictConfig, *, steps: int = 20, against: DictConfig | None = None) -> None:
+    """Time training steps of ``cfg`` beside those of ``against``, or of torchvision's loop, and print a table.
 
     Both loops step in turns on the same batches, held in memory, with the same starting weights, so that
     whatever else the machine does meets both. Then ``steps`` of our loop run on the real loader.
@@ -49,34 +53,52 @@ def bench_train(cfg: DictConfig, *, steps: int = 20) -> None:
     plan = BatchPlan(build.sampler(cfg, dataset), dataset.sizes, batch_size=cfg.schedule.batch_size, seed=cfg.seed)
     torch.manual_seed(cfg.seed)
     detector = build.detector(cfg, dataset.stats).to(device)
-    backbone = detector.backbone
-    assert isinstance(backbone, ResNetFPN)
-    reference = torchvision_detector(cfg, deepcopy(backbone), dataset.stats.num_classes).to(device)
-    share_weights(detector, reference)
     batches = list(islice(_loader(cfg, dataset, plan, DISTINCT_BATCHES, device, workers=0), DISTINCT_BATCHES))
 
-    ours = _step(cfg, detector, device, accumulate=1)
-    theirs = ReferenceLoop(reference, _optimizer(cfg, reference), device, ours.precision)
-    seconds, peaks = time_in_turns(ours, theirs, batches, steps, device)
+    step = _step(cfg, detector, device, accumulate=1)
+    other = (
+        _reference(cfg, detector, dataset, device)
+        if against is None
+        else _other(against, detector, dataset, device)
+    )
+    seconds, peaks = time_in_turns((_stepper(step), other), batches, steps, device)
     reports = _steps_with_data(cfg, detector, dataset, plan, steps, device)
-    _print(cfg, seconds, peaks, reports, len(batches[0][0]), device)
+    _print(cfg, against, seconds, peaks, reports, len(batches[0][0]), device)
+
+
+def _reference(cfg: DictConfig, detector: nn.Module, dataset: CocoDataset, device: torch.device) -> Stepper:
+    """Return torchvision's loop with its detector, which starts from our weights."""
+    assert isinstance(detector.backbone, ResNetFPN)
+    reference = torchvision_detector(cfg, deepcopy(detector.backbone), dataset.stats.num_classes).to(device)
+    share_weights(detector, reference)
+    precision = autocast_type(cfg.trainer.precision, device)
+    loop = ReferenceLoop(reference, _optimizer(cfg, reference), device, precision)
+    return lambda batch, number: loop(batch)
+
+
+def _other(cfg: DictConfig, detector: nn.Module, dataset: CocoDataset, device: torch.device) -> Stepper:
+    """Return our loop with another config, its detector starting from the same weights where it has them."""
+    other = build.detector(cfg, dataset.stats, load=False).to(device)
+    share_weights(detector, other)
+    return _stepper(_step(cfg, other, device, accumulate=1))
+
+
+def _stepper(step: Step) -> Stepper:
+    return lambda batch, number: step(iter([batch]), number)
 
 
 def time_in_turns(
-    ours: Step, theirs: ReferenceLoop, batches: list[TrainingBatch], steps: int, device: torch.device
+    steppers: tuple[Stepper, Stepper], batches: list[TrainingBatch], steps: int, device: torch.device
 ) -> tuple[tuple[list[float], list[float]], tuple[int, int]]:
-    """Return the seconds of each step of both loops, and what each held at most beyond the start of a step
-    (bytes, 0 on a CPU)."""
+    """Return the seconds of each step of both, and what each held at most beyond the start of a step (bytes, 0
+    on a CPU)."""
     seconds: tuple[list[float], list[float]] = ([], [])
     peaks = [0, 0]
 
     def run(which: int, batch: TrainingBatch, number: int) -> None:
         before = _start_measuring(device)
         start = time.perf_counter()
-        if which == 0:
-            ours(iter([batch]), number)
-        else:
-            theirs(batch)
+        steppers[which](batch, number)
         _wait(device)
         if number >= WARM_UP:
             seconds[which].append(time.perf_counter() - start)
@@ -181,6 +203,7 @@ def _peak(device: torch.device) -> int:
 
 def _print(
     cfg: DictConfig,
+    against: DictConfig | None,
     seconds: tuple[list[float], list[float]],
     peaks: tuple[int, int],
     reports: list[Report],
@@ -191,7 +214,8 @@ def _print(
     ratios = sorted(first / second for first, second in zip(ours, theirs, strict=True))
     table = Table(title=f"A step of {images} images: {cfg.model.name}, {cfg.loss.name}")
     table.add_column("")
-    for name in ("detloss", "torchvision", "ratio"):
+    other = "torchvision" if against is None else f"{against.model.name}, {against.loss.name}"
+    for name in ("detloss" if against is None else "this", other, "ratio"):
         table.add_column(name, justify="right")
     low, high = ratios[len(ratios) // 4], ratios[(3 * len(ratios) - 1) // 4]
     table.add_row(
@@ -202,11 +226,11 @@ def _print(
     )
     if device.type == "cuda":
         table.add_row("GB at most, above weights", *(f"{peak / 1e9:.2f}" for peak in peaks), "")
-    kind = equivalent_loss(cfg.model.stage)
-    caption = (
-        f"Half of the ratios are between {low:.3f} and {high:.3f}. torchvision: its detector and loop, loss {kind}"
-    )
-    table.caption = caption + (f"; loss={kind} compares like with like." if cfg.loss.name != kind else ".")
+    table.caption = f"Half of the ratios are between {low:.3f} and {high:.3f}."
+    if against is None:
+        kind = equivalent_loss(cfg.model.stage)
+        table.caption += f" torchvision: its detector and loop, loss {kind}"
+        table.caption += f"; loss={kind} compares like with like." if cfg.loss.name != kind else "."
     console = Console()
     console.print(table)
     total = sum(report.seconds for report in reports) / len(reports)

@@ -43,8 +43,8 @@ def test_predict_writes_beside_the_run_unless_told_otherwise(call: Callable) -> 
 
 
 def test_bench_gets_the_composed_config(call: Callable) -> None:
-    assert call("bench", "train", "loss=ecm") == [["ecm"], {"steps": "20"}]
-    assert call("bench", "train", "--steps", "7", "loss=bce") == [["bce"], {"steps": "7"}]
+    assert call("bench", "train", "loss=ecm") == [["ecm"], {"steps": "20", "against": "None"}]
+    assert call("bench", "train", "--steps", "7", "loss=bce") == [["bce"], {"steps": "7", "against": "None"}]
 
 
 def test_missing_and_malformed_words_are_named(run_verbs: Callable) -> None:
