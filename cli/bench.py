@@ -99,7 +99,7 @@ def ranking(
         Problem(p, n, d)
         for p in positives or (1_000, 10_000)
         for n in negatives or (10_000, 100_000, 1_000_000)
-        for d in delta or (0.5,)
+        for d in delta or (0.25, 1.0)
     ]
     bench_ranking(problems, repeats=repeats, device=place, picture=picture)
 

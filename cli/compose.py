@@ -160,7 +160,9 @@ def _explanation(error: Exception, words: list[str]) -> str:
     refused = re.search(r"Could not (?:override|delete from config\.) *'?([^'\s]+)'", text)
     if refused:
         key = refused.group(1)
-        return f"no config key '{key}'{nearest(key, _known_keys(words))} (see `detloss show`)"
+        swept = any("," in word and word.partition("=")[0] in groups() for word in words)
+        hint = f"; what only the options of a sweep have is written ++{key}=..." if swept else ""
+        return f"no config key '{key}'{nearest(key, _known_keys(words))} (see `detloss show`){hint}"
     if first.startswith("Ambiguous value"):
         return f"{first}; several values are for `detloss train -m`, a list is written key=[a,b]"
     full_key = re.search(r"full_key: (\S+)", text)

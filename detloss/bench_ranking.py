@@ -77,17 +77,15 @@ def loop(logits: Tensor, targets: Tensor, delta: float) -> Tensor:
 LOSSES: dict[str, Callable[[Tensor, Tensor, float], Tensor]] = {
     "AP": average_precision,
     "aLRP": alrp,
-    "Rank & Sort": rank_sort,
+    "RS": rank_sort,
 }
 
 
 def bench_ranking(problems: Sequence[Problem], *, repeats: int, device: torch.device, picture: Path) -> None:
     """Measure every loss on every problem, print a table and draw time against N."""
     table = Table(caption=_caption(repeats, device), caption_justify="left")
-    for column in ("P", "N", "delta", "loss"):
-        table.add_column(column)
-    for column in ("ms", "/ focal", "loop / it", "peak / M float64"):
-        table.add_column(column, justify="right")
+    for column in ("P", "N", "delta", "loss", "ms", "/ focal", "loop / it", "peak"):
+        table.add_column(column, justify="left" if column == "loss" else "right", no_wrap=True)
     found: dict[tuple[str, int, float], list[tuple[int, float]]] = {}
     with Display("bench", len(problems)) as display:
         for done, problem in enumerate(problems, start=1):
@@ -132,18 +130,31 @@ def measure(problem: Problem, logits: Tensor, targets: Tensor, repeats: int) -> 
 
 
 def draw(found: dict[tuple[str, int, float], list[tuple[int, float]]], picture: Path) -> None:
-    """Write a plot of seconds against N, both logarithmic, a line per loss, P and delta."""
+    """Write a plot of seconds against N, both logarithmic: a panel for each P and delta, a line for each loss."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(8, 5), layout="constrained")
-    axes = figure.subplots()
-    for (name, positives, delta), points in sorted(found.items()):
-        if len(points) > 1:
-            label = f"{name}, P = {positives:,}" + ("" if name == "focal" else f", delta = {delta:g}")
-            axes.plot(*zip(*sorted(points), strict=True), marker="o", label=label)
-    axes.set(xscale="log", yscale="log", xlabel="negatives N", ylabel="forward + backward, seconds")
-    axes.grid(alpha=0.3, which="both")
-    axes.legend(fontsize=8)
+    panels = sorted({(positives, delta) for _, positives, delta in found})
+    names = list(dict.fromkeys(name for name, _, _ in found))
+    columns = len({delta for _, delta in panels})
+    rows = len(panels) // columns
+    figure = Figure(figsize=(1.5 + 3 * columns, 1 + 2.6 * rows), layout="constrained")
+    grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
+    for axes, (positives, delta) in zip(grid.flat, panels, strict=True):
+        for color, name in enumerate(names):
+            points = sorted(found.get((name, positives, delta), []))
+            if points:
+                axes.plot(*zip(*points, strict=True), marker="o", markersize=3, color=f"C{color}", label=name)
+        sizes = sorted(size for size, _ in found["focal", positives, delta])
+        straight = [sizes[0], sizes[-1]]
+        start = min(seconds for _, seconds in found["focal", positives, delta])
+        linear = [start * size / sizes[0] for size in straight]
+        axes.plot(straight, linear, color="0.6", linestyle=":", label="proportional to N")
+        axes.set(xscale="log", yscale="log", title=f"P = {positives:,}, delta = {delta:g}")
+        axes.title.set_fontsize(9)
+        axes.grid(alpha=0.3)
+    figure.legend(*grid.flat[0].get_legend_handles_labels(), loc="outside right upper", fontsize=8)
+    figure.supxlabel("negatives N", fontsize=9)
+    figure.supylabel("forward + backward, seconds", fontsize=9)
     picture.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(picture, dpi=150)
 
@@ -173,5 +184,6 @@ def _caption(repeats: int, device: torch.device) -> str:
         where = f"a CPU, {torch.get_num_threads()} thread(s)"
     return (
         f"Forward and backward, median of {repeats} (the loop once) on {where}, torch {torch.__version__}. Focal "
-        "is torchvision's. The loop is Rank & Sort's ranking error alone, without negatives below all positives."
+        "is torchvision's. The loop is the ranking error of Rank & Sort (RS) alone, without negatives below all "
+        "positives. Peak memory is in float64 arrays of all P + N."
     )

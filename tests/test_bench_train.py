@@ -61,6 +61,16 @@ def test_the_table_has_both_loops_and_the_wait_for_data(
     assert ("loss=ce compares like with like" in printed) == ("loss=ecm" in words)
 
 
+def test_another_config_takes_the_place_of_torchvisions_loop(
+    config: Callable[..., DictConfig], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The same images and, but for layers of another size, the same weights."""
+    cfg, other = (config("model=fasterrcnn", f"loss={loss}") for loss in ("ranksort", "ce"))
+    bench_train(cfg, steps=2, against=other)
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "fasterrcnn, ce" in printed and "torchvision" not in printed and "waiting for data" in printed
+
+
 def test_the_share_of_data_is_of_all_the_time() -> None:
     reports = [Report(data_seconds=1.0, seconds=4.0), Report(data_seconds=0.0, seconds=6.0)]
     assert data_share(reports) == pytest.approx(0.1)

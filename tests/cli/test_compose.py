@@ -77,6 +77,7 @@ def test_wrong_words_give_one_line_with_the_nearest_name(run_verbs: Callable) ->
         "show schedule=decoupled schedule.method=ctr": "expected crt or lws or disalign; did you mean 'crt'?",
         "train loss=emc": "did you mean 'ecm'?",
         "train -m loss=ce,emc": "did you mean 'ecm'?",
+        "train -m loss=ce,alrp loss.proposals=9": "of a sweep have is written ++loss.proposals=...",
         "train --multirum loss=ce": "no such option: --multirum; did you mean '--multirun'?",
         "train --experimental-rerun=x.pickle": "no such option: --experimental-rerun=x.pickle",
     }

@@ -47,6 +47,14 @@ def test_bench_gets_the_composed_config(call: Callable) -> None:
     assert call("bench", "train", "--steps", "7", "loss=bce") == [["bce"], {"steps": "7", "against": "None"}]
 
 
+def test_bench_composes_the_config_to_compare_with(call: Callable) -> None:
+    words = ("loss=ecm", "trainer.workers=0", "--against", "loss=bce", "--against", "seed=3")
+    loss, options = call("bench", "train", *words)
+    assert loss == ["ecm"]
+    assert "'name': 'bce'" in options["against"] and "'seed': 3" in options["against"]
+    assert "'workers': 0" in options["against"]
+
+
 def test_missing_and_malformed_words_are_named(run_verbs: Callable) -> None:
     results = run_verbs(
         "eval", "eval outputs/x", "predict run=outputs/x", "predict run=a images=b score=high"
