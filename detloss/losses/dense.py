@@ -58,6 +58,7 @@ def dense_loss(
     logits: Tensor, labels: Tensor, weights: Tensor | None, negatives: Negatives, positives: Positives
 ) -> Tensor:
     """Return the weighted sum over rows and classes of ``positives`` at targets and ``negatives`` elsewhere."""
+    logits = logits.contiguous()
     entries = _Entries.of(logits, labels, weights, negatives)
     wanted = torch.is_grad_enabled() and logits.requires_grad
     value, targets = _SplitLoss.apply(logits, entries, wanted)
@@ -74,6 +75,7 @@ def gradient_by_class(
 
     They are sums of the gradient's magnitudes, provided that no target is pushed and no other entry pulled.
     """
+    logits = logits.contiguous()
     entries = _Entries.of(logits, labels, weights, negatives)
     with torch.enable_grad():
         targets = logits[entries.rows, entries.classes].detach().requires_grad_()

@@ -70,6 +70,18 @@ def test_chunks_do_not_change_focal_ecm(monkeypatch: pytest.MonkeyPatch) -> None
     torch.testing.assert_close(gradient, whole_gradient, rtol=1e-13, atol=0.0)
 
 
+def test_logits_may_lie_in_memory_in_any_order() -> None:
+    logits, labels, weights = batch(20)
+    loss = Focal(stats_of([1] * CLASSES))
+    expected = loss(logits, labels, weights)
+    by_columns = logits.detach().t().contiguous().t().requires_grad_()
+    assert not by_columns.is_contiguous()
+    value = loss(by_columns, labels, weights)
+    assert torch.equal(value, expected)
+    gradients = [torch.autograd.grad(each, leaf)[0] for each, leaf in ((value, by_columns), (expected, logits))]
+    assert torch.equal(*gradients)
+
+
 def test_an_outer_factor_reaches_the_gradient() -> None:
     """Accumulation and gradient scalers multiply the loss before they differentiate it."""
     logits, labels, weights = batch(5)
