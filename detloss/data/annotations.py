@@ -6,8 +6,9 @@ from urllib.parse import urlsplit
 
 import numpy as np
 
-from detloss.data.records import Records, load_json_object
+from detloss.data.records import ColumnRecords, Records, load_json_object
 from detloss.data.segmentations import Segmentations, pack_segmentations
+from detloss.data.typed_json import read_typed
 from detloss.errors import UserError
 
 
@@ -43,10 +44,16 @@ def read_annotations(path: Path, *, masks: bool = False) -> Annotations:
 
     Raises ``UserError``, one line that names the record, for anything that is not such a file.
     """
-    content = load_json_object(path)
-    images = Records.of(path, content, "images")
-    categories = Records.of(path, content, "categories")
-    annotations = Records.of(path, content, "annotations")
+    annotations: Records | ColumnRecords
+    typed = None if masks else read_typed(path)
+    if typed is not None:
+        images, categories = Records(path, "images", typed.images), Records(path, "categories", typed.categories)
+        annotations = ColumnRecords(path, "annotations", typed.annotations)
+    else:
+        content = load_json_object(path)
+        images, categories, annotations = (
+            Records.of(path, content, name) for name in ("images", "categories", "annotations")
+        )
 
     image_ids, heights, widths = images.identifiers(), _sides(images, "height"), _sides(images, "width")
     category_ids, names = categories.identifiers(), categories.texts("name")
@@ -82,7 +89,9 @@ def read_annotations(path: Path, *, masks: bool = False) -> Annotations:
         iscrowd=iscrowd[kept].astype(bool),
         records=kept,
         segmentations=(
-            pack_segmentations(annotations, kept, heights[of_image], widths[of_image]) if masks else None
+            pack_segmentations(annotations, kept, heights[of_image], widths[of_image])
+            if isinstance(annotations, Records) and masks
+            else None
         ),
         dropped=len(boxes) - len(kept),
     )
@@ -95,18 +104,22 @@ def _sides(images: Records, key: str) -> np.ndarray:
     return sides
 
 
-def _positions(annotations: Records, key: str, ids: np.ndarray) -> np.ndarray:
+def _positions(annotations: Records | ColumnRecords, key: str, ids: np.ndarray) -> np.ndarray:
     """Return where in ``ids`` the column ``key`` of every annotation stands."""
     values = annotations.integers(key)
-    position_of = {identifier: position for position, identifier in enumerate(ids.tolist())}
-    positions = np.array([position_of.get(value, -1) for value in values.tolist()], dtype=np.int64)
+    order = np.argsort(ids)
+    places = np.searchsorted(ids[order], values)
+    known = places < len(ids)
+    known[known] = ids[order][places[known]] == values[known]
+    positions = np.full(len(values), -1)
+    positions[known] = order[places[known]]
     if (bad := np.flatnonzero(positions < 0)).size:
-        known = f"{len(ids)} ids from {ids.min()} to {ids.max()}" if ids.size else "none"
-        raise annotations.error(int(bad[0]), f"unknown {key} {values[bad[0]]}; the file lists {known}")
+        listed = f"{len(ids)} ids from {ids.min()} to {ids.max()}" if ids.size else "none"
+        raise annotations.error(int(bad[0]), f"unknown {key} {values[bad[0]]}; the file lists {listed}")
     return positions
 
 
-def _clipped_boxes(annotations: Records, heights: np.ndarray, widths: np.ndarray) -> np.ndarray:
+def _clipped_boxes(annotations: Records | ColumnRecords, heights: np.ndarray, widths: np.ndarray) -> np.ndarray:
     """Turn "bbox" (x, y, width, height) into [A, 4] xyxy float32 inside the images."""
     left, top, width, height = annotations.numbers("bbox", 4).T
     corners = [

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from detloss.data.typed_json import Columns
 from detloss.errors import UserError, nearest
 
 INT64_LIMIT = 2**63
@@ -70,11 +71,7 @@ class Records:
     def identifiers(self) -> np.ndarray:
         """Return the column "id", which must not repeat."""
         ids = self.integers("id")
-        seen: dict[int, int] = {}
-        for record, identifier in enumerate(ids.tolist()):
-            first = seen.setdefault(identifier, record)
-            if first != record:
-                raise self.error(record, f"id {identifier} is taken already by {self.name}[{first}]")
+        require_distinct(ids, self)
         return ids
 
     def texts(self, key: str) -> list[str]:
@@ -107,6 +104,40 @@ class Records:
         if key not in row:
             return self.error(record, f"'{key}' is missing{nearest(key, row)}")
         return self.error(record, f"'{key}' must be {expected}, got {_described(row[key])}")
+
+
+@dataclass(frozen=True)
+class ColumnRecords:
+    """What `Records` gives of a list that was read as columns, whose types are right already."""
+
+    path: Path
+    name: str
+    columns: Columns
+
+    def error(self, record: int, problem: str) -> UserError:
+        return UserError(f"{self.path}: {self.name}[{record}]: {problem}")
+
+    def integers(self, key: str, default: int | None = None) -> np.ndarray:
+        column: np.ndarray = getattr(self.columns, key)
+        return column
+
+    def identifiers(self) -> np.ndarray:
+        require_distinct(self.columns.id, self)
+        return self.columns.id
+
+    def numbers(self, key: str, length: int) -> np.ndarray:
+        return self.integers(key)
+
+
+def require_distinct(ids: np.ndarray, records: "Records | ColumnRecords") -> None:
+    """Raise the error of the first record whose id another one has already."""
+    if len(np.unique(ids)) == len(ids):
+        return
+    seen: dict[int, int] = {}
+    for record, identifier in enumerate(ids.tolist()):
+        first = seen.setdefault(identifier, record)
+        if first != record:
+            raise records.error(record, f"id {identifier} is taken already by {records.name}[{first}]")
 
 
 def _is_numbers(value: object, length: int) -> bool:

@@ -1,0 +1,235 @@
+"""Read a large annotation file in chunks, typed, so that little more than columns of numbers is ever held.
+
+A file of a gigabyte is mostly polygons, which are skipped here. Its list of annotations is cut where one record
+seems to end and the next to begin, and a cut is proved by parsing what lies before it. Whatever surprises, be it
+legal JSON written in another way or a wrong value, makes `read_typed` give up: who asked then reads the file as a
+whole, slowly, and says what is wrong with it (no torch here).
+"""
+
+import os
+import pickle
+import re
+import subprocess
+import sys
+from dataclasses import dataclass, fields
+from itertools import chain
+from pathlib import Path
+
+import msgspec
+import numpy as np
+
+CHUNK = 1 << 21
+"""Bytes parsed at once; a record longer than this is a surprise."""
+
+WORTH_A_PROCESS = 1 << 26
+"""Bytes of file from which on a second process reads half of it."""
+
+START = re.compile(rb'"annotations"\s*:\s*\[')
+BETWEEN = re.compile(rb"\}\s*,\s*\{")
+END = re.compile(rb"\}\s*\]")
+
+Row = dict[str, object]
+
+
+class _Annotation(msgspec.Struct, gc=False):
+    id: int
+    image_id: int
+    category_id: int
+    bbox: tuple[float, float, float, float]
+    iscrowd: int = 0
+
+
+class _Image(msgspec.Struct, gc=False):
+    """Image and category records become plain dicts, since there are few and their readers say what is missing."""
+
+    id: int
+    height: int
+    width: int
+    file_name: str | None = None
+    coco_url: str | None = None
+
+
+class _Category(msgspec.Struct, gc=False):
+    id: int
+    name: str
+    frequency: str | None = None
+    instance_count: int | None = None
+
+
+class _Rest(msgspec.Struct):
+    images: list[_Image]
+    categories: list[_Category]
+    annotations: list[msgspec.Raw]
+
+
+class _Surprise(Exception):
+    """The file is not laid out as expected, which does not make it wrong."""
+
+
+@dataclass(frozen=True, eq=False)
+class Columns:
+    """The annotations of a file in its order: ids and iscrowd [A] int64, boxes [A, 4] float64 as they stand."""
+
+    id: np.ndarray
+    image_id: np.ndarray
+    category_id: np.ndarray
+    iscrowd: np.ndarray
+    bbox: np.ndarray
+
+    @classmethod
+    def of(cls, rows: list[_Annotation]) -> "Columns":
+        def integers(values: list[int]) -> np.ndarray:
+            return np.fromiter(values, dtype=np.int64, count=len(rows))
+
+        bbox = np.fromiter(chain.from_iterable([row.bbox for row in rows]), dtype=np.float64, count=4 * len(rows))
+        return cls(
+            integers([row.id for row in rows]),
+            integers([row.image_id for row in rows]),
+            integers([row.category_id for row in rows]),
+            integers([row.iscrowd for row in rows]),
+            bbox.reshape(-1, 4),
+        )
+
+    @classmethod
+    def joined(cls, parts: list["Columns"]) -> "Columns":
+        if not parts:
+            return cls.of([])
+        return cls(*(np.concatenate([getattr(part, field.name) for part in parts]) for field in fields(cls)))
+
+
+@dataclass(frozen=True, eq=False)
+class TypedFile:
+    """The records of a file; images and categories as dicts of what detloss reads of them."""
+
+    images: list[Row]
+    categories: list[Row]
+    annotations: Columns
+
+
+def read_typed(path: Path) -> TypedFile | None:
+    """Return what a COCO- or LVIS-format file holds but its segmentations, or None for one to be read whole."""
+    try:
+        with open(path, "rb", buffering=0) as file:
+            return _read(path, file.fileno(), os.fstat(file.fileno()).st_size)
+    except (OSError, _Surprise, msgspec.MsgspecError, OverflowError):
+        return None
+
+
+def _read(path: Path, file: int, size: int) -> TypedFile:
+    start = _array_start(file)
+    middle = _record_near(file, start + (size - start) // 2) if size >= WORTH_A_PROCESS else None
+    if middle is None:
+        first, end = _columns(file, start)
+        parts = [first]
+    else:
+        with _other_process(path, middle) as process:
+            try:
+                first, _ = _columns(file, start, middle)
+                output, _ = process.communicate()
+            finally:
+                process.kill()
+        if process.returncode:
+            raise _Surprise
+        second, end = pickle.loads(output)
+        del output
+        parts = [first, Columns(*second)]
+    images, categories = _around(file, start, end, size)
+    annotations = Columns.joined(parts)
+    if not np.isfinite(annotations.bbox).all():
+        raise _Surprise
+    return TypedFile(images, categories, annotations)
+
+
+def _around(file: int, start: int, end: int, size: int) -> tuple[list[Row], list[Row]]:
+    """Return images and categories, from the file without what stands in its list of annotations."""
+    rest = bytearray(start + 1 + size - end)
+    view = memoryview(rest)
+    os.preadv(file, [view[:start]], 0)
+    rest[start] = ord("]")
+    os.preadv(file, [view[start + 1 :]], end)
+    if rest.count(b'"annotations"') != 1:
+        raise _Surprise  # which of them counts?
+    decoded = msgspec.json.decode(rest, type=_Rest)
+    if decoded.annotations:
+        raise _Surprise  # the list that was read belongs to something else
+    return [_present(row) for row in decoded.images], [_present(row) for row in decoded.categories]
+
+
+def _array_start(file: int) -> int:
+    """Return where the list of annotations begins, behind its bracket."""
+    position, overlap = 0, 64
+    while block := os.pread(file, CHUNK, position):
+        if found := START.search(block):
+            return position + found.end()
+        if len(block) <= overlap:
+            break
+        position += len(block) - overlap
+    raise _Surprise
+
+
+def _record_near(file: int, position: int) -> int | None:
+    """Return where a record seems to begin, soon after ``position``."""
+    found = BETWEEN.search(os.pread(file, CHUNK, position))
+    return None if found is None else position + found.end() - 1
+
+
+def _columns(file: int, position: int, stop: int | None = None) -> tuple[Columns, int]:
+    """Return the records from ``position`` to the end of their list, or to ``stop``, and where that end is."""
+    decoder = msgspec.json.Decoder(list[_Annotation])
+    parts: list[Columns] = []
+
+    def parse(text: bytes) -> None:
+        parts.append(Columns.of(decoder.decode(b"[" + text + b"]")))
+
+    while position != stop:
+        block = os.pread(file, CHUNK if stop is None else min(CHUNK, stop - position), position)
+        if not parts and block.lstrip().startswith(b"]"):
+            return Columns.of([]), position + block.index(b"]") + 1
+        if stop is not None and position + len(block) == stop:
+            parse(block.rstrip().removesuffix(b","))
+            break
+        cut = _last_cut(block)
+        try:
+            if cut is None:
+                raise msgspec.DecodeError
+            parse(block[: cut[0]])
+            position += cut[1]
+        except msgspec.DecodeError:
+            # The list ends in this block, or it is none that is understood here.
+            if (end := END.search(block)) is None or stop is not None:
+                raise _Surprise from None
+            parse(block[: end.start() + 1])
+            return Columns.joined(parts), position + end.end()
+    return Columns.joined(parts), position
+
+
+def _last_cut(block: bytes) -> tuple[int, int] | None:
+    """Return where the last record that seems complete ends and where the next one begins."""
+    for between in (b"}, {", b"},{"):
+        if (found := block.rfind(between)) >= 0:
+            return found + 1, found + len(between) - 1
+    last = None
+    for match in BETWEEN.finditer(block):
+        last = match.start() + 1, match.end() - 1
+    return last
+
+
+def _other_process(path: Path, position: int) -> "subprocess.Popen[bytes]":
+    words = [sys.executable, "-m", __name__, str(path), str(position)]
+    return subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+
+
+def _present(row: msgspec.Struct) -> Row:
+    return {name: value for name, value in msgspec.structs.asdict(row).items() if value is not None}
+
+
+def _main(path: str, position: str) -> None:
+    """Write the records from ``position`` on to the standard output, for the process that reads those before."""
+    with open(path, "rb", buffering=0) as file:
+        columns, end = _columns(file.fileno(), int(position))
+    arrays = tuple(getattr(columns, field.name) for field in fields(columns))
+    sys.stdout.buffer.write(pickle.dumps((arrays, end), protocol=5))
+
+
+if __name__ == "__main__":
+    _main(*sys.argv[1:])
