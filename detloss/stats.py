@@ -8,7 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from detloss.data.annotations import Annotations, read_annotations
+from detloss.data.annotations import Annotations
+from detloss.data.store import open_annotations
 from detloss.errors import UserError
 
 
@@ -63,7 +64,7 @@ class ClassStats:
     @classmethod
     def from_coco(cls, path: Path | str) -> "ClassStats":
         """Count the annotations of a COCO-format file."""
-        return cls.from_annotations(read_annotations(Path(path)))
+        return cls.from_annotations(open_annotations(Path(path)))
 
     @classmethod
     def from_lvis(cls, path: Path | str) -> "ClassStats":
@@ -72,7 +73,7 @@ class ClassStats:
         Every LVIS split declares the counts of the training set in its categories; a file that holds far
         fewer instances than that is a validation file, whose counts must not become class weights.
         """
-        annotations = read_annotations(Path(path))
+        annotations = open_annotations(Path(path))
         if annotations.frequencies is None:
             raise UserError(f"{path}: not an LVIS file, its categories have no 'frequency' (try from_coco)")
         stats = cls.from_annotations(annotations)

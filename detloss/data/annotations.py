@@ -1,6 +1,6 @@
 """COCO- and LVIS-format annotation files: read, checked and kept in numpy columns (no torch here)."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path, PurePosixPath
 from urllib.parse import urlsplit
 
@@ -8,6 +8,7 @@ import numpy as np
 
 from detloss.data.records import ColumnRecords, Records, load_json_object
 from detloss.data.segmentations import Segmentations, pack_segmentations
+from detloss.data.texts import Texts
 from detloss.data.typed_json import read_typed
 from detloss.errors import UserError
 
@@ -22,7 +23,7 @@ class Annotations:
 
     path: Path
     image_ids: np.ndarray
-    file_names: list[str]  # relative to the images folder
+    file_names: Texts  # relative to the images folder
     heights: np.ndarray
     widths: np.ndarray
     category_ids: tuple[int, ...]
@@ -37,6 +38,15 @@ class Annotations:
     records: np.ndarray  # where each annotation stands in the file, for messages
     segmentations: Segmentations | None
     dropped: int
+    stored: Path | None = None  # the folder that these columns are mapped from
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Pickle columns that lie on disk as the name of their folder."""
+        if self.stored is None:
+            return type(self), tuple(getattr(self, field.name) for field in fields(self))
+        from detloss.data.store import load
+
+        return load, (self.stored,)
 
 
 def read_annotations(path: Path, *, masks: bool = False) -> Annotations:
@@ -75,7 +85,7 @@ def read_annotations(path: Path, *, masks: bool = False) -> Annotations:
     return Annotations(
         path=path,
         image_ids=image_ids,
-        file_names=_file_names(images),
+        file_names=Texts.of(_file_names(images)),
         heights=heights,
         widths=widths,
         category_ids=tuple(category_ids[order].tolist()),

@@ -9,7 +9,8 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from torchvision import tv_tensors
 
-from detloss.data.annotations import Annotations, read_annotations
+from detloss.data.annotations import Annotations
+from detloss.data.store import open_annotations
 from detloss.errors import UserError
 from detloss.stats import ClassStats
 
@@ -39,7 +40,7 @@ class CocoDataset(Dataset[Sample]):
         self.annotations_path, self.images_path = Path(annotations), Path(images)
         if not self.images_path.is_dir():
             raise UserError(f"{self.images_path}: no such folder of images")
-        self._annotations = read_annotations(self.annotations_path, masks=masks)
+        self._annotations = open_annotations(self.annotations_path, masks=masks)
         if masks:
             _require_segmentations(self._annotations)
         self.names = self._annotations.category_names

@@ -45,7 +45,7 @@ def test_a_boxes_only_file_with_gaps_in_its_ids_is_read(write):
     """Worked by hand: two of five boxes have no area, one at once and one after clipping to 20 x 50."""
     annotations = read_annotations(write(VALID))
     assert annotations.image_ids.tolist() == [7, 3]
-    assert annotations.file_names == ["b.jpg", "sub/a.jpg"]
+    assert list(annotations.file_names) == ["b.jpg", "sub/a.jpg"]
     assert (annotations.category_ids, annotations.category_names) == ((4, 90), ("aeroplane", "zebra"))
     assert annotations.dropped == 2
     assert annotations.offsets.tolist() == [0, 1, 3]
@@ -93,7 +93,7 @@ def test_lvis_v1_names_images_by_their_url(write):
     for category, frequency in zip(content["categories"], "rf", strict=True):
         category |= {"frequency": frequency, "instance_count": 4}
     annotations = read_annotations(write(content))
-    assert annotations.file_names == ["train2017/000000000007.jpg", "train2017/000000000003.jpg"]
+    assert list(annotations.file_names) == ["train2017/000000000007.jpg", "train2017/000000000003.jpg"]
     assert annotations.frequencies == ("f", "r"), "in the order of category ids"
     assert annotations.declared_instances == 8
 
