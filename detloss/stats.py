@@ -94,14 +94,17 @@ class ClassStats:
         counted = ~annotations.iscrowd & chosen[annotations.image_index]
         num_classes = len(annotations.category_ids)
         classes = annotations.class_index[counted]
-        pairs = np.unique(annotations.image_index[counted] * num_classes + classes)
+        # Sorted, as that is much faster than `np.unique`: where a pair differs from the one before, it is new.
+        pairs = np.sort(annotations.image_index[counted] * num_classes + classes)
+        new = np.append(True, pairs[1:] != pairs[:-1])[: len(pairs)]
+        annotated = np.bincount(annotations.image_index, minlength=len(chosen)) > 0
         return cls(
             names=annotations.category_names,
             category_ids=annotations.category_ids,
             num_images=int(chosen.sum()),
             instances=np.bincount(classes, minlength=num_classes),
-            images=np.bincount(pairs % num_classes, minlength=num_classes),
-            num_annotated_images=len(np.unique(annotations.image_index[chosen[annotations.image_index]])),
+            images=np.bincount(pairs[new] % num_classes, minlength=num_classes),
+            num_annotated_images=int((annotated & chosen).sum()),
         )
 
     @classmethod

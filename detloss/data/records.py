@@ -131,7 +131,8 @@ class ColumnRecords:
 
 def require_distinct(ids: np.ndarray, records: "Records | ColumnRecords") -> None:
     """Raise the error of the first record whose id another one has already."""
-    if len(np.unique(ids)) == len(ids):
+    ordered = np.sort(ids)  # much faster than `np.unique`
+    if (ordered[1:] != ordered[:-1]).all():
         return
     seen: dict[int, int] = {}
     for record, identifier in enumerate(ids.tolist()):
