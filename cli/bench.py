@@ -28,6 +28,11 @@ RANKING_EXAMPLES = (
     "detloss bench ranking --positives 1000 --negatives 1000000 --repeats 3",
 )
 
+DATA_EXAMPLES = ("detloss bench data", "detloss bench data --images 10000 --annotations 127000")
+
+Images = Annotated[int, typer.Option("--images", min=1, help="Images of the file that is made.")]
+Annotations = Annotated[int, typer.Option("--annotations", min=1, help="Annotations of the file that is made.")]
+Others = Annotated[bool, typer.Option("--others/--no-others", help="Also run json, pycocotools and lvis.")]
 Losses = Annotated[
     list[str] | None,
     typer.Argument(metavar="[LOSS]...", help="Losses by name; all when none is given.", show_default=False),
@@ -102,6 +107,14 @@ def ranking(
         for d in delta or (0.25, 1.0)
     ]
     bench_ranking(problems, repeats=repeats, device=place, picture=picture)
+
+
+@bench.command("data", cls=verb(DATA_EXAMPLES, ()))
+def data(images: Images = 100_000, annotations: Annotations = 1_270_000, others: Others = True) -> None:
+    """Time reading, counting and opening annotations beside other tools, on a made file of LVIS's size."""
+    from detloss.bench_data import bench_data
+
+    bench_data(images=images, annotations=annotations, readers=others)
 
 
 def _place(device: str) -> "torch.device":
