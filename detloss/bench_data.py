@@ -78,8 +78,8 @@ def bench_data(*, images: int, annotations: int, readers: bool) -> None:
     Console().print(_table(costs))
     slowest, largest = max(cost.seconds for cost in opened), max(cost.memory for cost in opened)
     print(
-        f"Opened in {len(opened)} processes at once: at most {1e3 * slowest:.0f} ms, and {largest / MB:.1f} MB of a "
-        "process's own after all columns were read."
+        f"Opened in {len(opened)} processes at once: at most {1e3 * slowest:.0f} ms, and {largest / MB:.1f} MB of "
+        "a process's own after all columns were read."
     )
 
 

@@ -23,9 +23,8 @@ class CocoDataset(Dataset[Sample]):
     A sample is (image uint8 [3, H, W], target): ``boxes`` [G, 4] float32 xyxy in pixels, ``labels`` [G]
     int64, ``masks`` [G, H, W] uint8 and ``image_id``. Crowds never appear in targets, images without boxes
     give G = 0. ``limit`` keeps the first images only, and ``stats`` then counts those; ``drop_empty`` leaves
-    out images without boxes, which ``stats.num_images`` still counts. ``image_labels`` holds the class indices
-    0..C-1 of each image, one per box, for samplers. Raises ``UserError`` for a file that does not fit, and from
-    ``dataset[i]`` for an image that is missing or damaged.
+    out images without boxes, which ``stats.num_images`` still counts. Raises ``UserError`` for a file that does
+    not fit, and from ``dataset[i]`` for an image that is missing or damaged.
     """
 
     def __init__(
@@ -56,7 +55,11 @@ class CocoDataset(Dataset[Sample]):
             raise UserError(f"{annotations}: holds no image{' with a box' if drop_empty else ''}")
         self.image_ids: list[int] = self._annotations.image_ids[self._images].tolist()
         self.sizes = np.stack([self._annotations.heights, self._annotations.widths], axis=1)[self._images]
-        self.image_labels = [self._annotations.class_index[self._rows(i)] for i in self._images]
+
+    @property
+    def image_labels(self) -> list[np.ndarray]:
+        """The class indices 0..C-1 of each image, one per box, for samplers: made anew, workers need none."""
+        return [self._annotations.class_index[self._rows(i)] for i in self._images]
 
     def __len__(self) -> int:
         return len(self._images)
