@@ -30,7 +30,8 @@ def open_annotations(path: Path, *, masks: bool = False) -> Annotations:
 
     The first of several processes that ask at once reads the file while the others wait. Stored columns are
     mapped: they take no memory of a process's own, and pickling sends the name of their folder. A cache that is
-    damaged, or older than its file, is made again, which a line on the standard error tells.
+    damaged, or of another state of its file, is made again, which a line on the standard error tells; so does one
+    that cannot be written, without which every process reads the file.
     """
     try:
         size = path.stat().st_size
@@ -38,16 +39,24 @@ def open_annotations(path: Path, *, masks: bool = False) -> Annotations:
         size = 0
     if size < WORTH_STORING:
         return read_annotations(path, masks=masks)
-    folder = _folder(path, masks)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with _alone(folder):
-        stored = _stored(folder, path)
-        if isinstance(stored, Annotations):
-            return stored
-        if stored:
-            print(f"{folder}: {stored}; reading {path} again", file=sys.stderr)
-        _store(read_annotations(path, masks=masks), folder)
-        return load(folder)
+    folder, annotations = _folder(path, masks), None
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with _alone(folder):
+            stored = _stored(folder, path)
+            if isinstance(stored, Annotations):
+                return stored
+            if stored:
+                print(f"{folder}: {stored}; reading {path} again", file=sys.stderr)
+            annotations = read_annotations(path, masks=masks)
+            _store(annotations, folder)
+            return load(folder)
+    except OSError as error:
+        print(
+            f"{folder}: cannot be written ({error.strerror}); set DETLOSS_CACHE to a folder that can",
+            file=sys.stderr,
+        )
+        return annotations or read_annotations(path, masks=masks)
 
 
 def load(folder: Path) -> Annotations:

@@ -130,6 +130,24 @@ def test_a_file_that_cannot_be_read_leaves_nothing(path: Path, tmp_path: Path) -
     assert [entry.suffix for entry in (tmp_path / "cache" / "annotations").iterdir()] == [".lock"]
 
 
+def test_a_cache_that_cannot_be_written_is_done_without(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("in the way")
+    monkeypatch.setenv("DETLOSS_CACHE", str(tmp_path / "file"))
+    assert_same(open_annotations(path), read_annotations(path))
+    assert "set DETLOSS_CACHE" in capsys.readouterr().err
+    monkeypatch.setenv("DETLOSS_CACHE", str(tmp_path / "cache"))
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(np, "save", full)
+    assert_same(open_annotations(path), read_annotations(path))
+    assert "No space left on device" in capsys.readouterr().err
+    assert [entry.suffix for entry in (tmp_path / "cache" / "annotations").iterdir()] == [".lock"]
+
+
 def test_processes_that_start_at_once_share_one_reading(path: Path, tmp_path: Path) -> None:
     code = (
         "import sys; from pathlib import Path; from detloss.data import store; store.WORTH_STORING = 0\n"
