@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 import numpy as np
 
 from detloss.data.records import ColumnRecords, Records, load_json_object
-from detloss.data.segmentations import Segmentations, pack_segmentations
+from detloss.data.segmentations import Segmentations, pack_columns, pack_segmentations
 from detloss.data.texts import Texts
 from detloss.data.typed_json import read_typed
 from detloss.errors import UserError
@@ -58,7 +58,7 @@ def read_annotations(path: Path, *, masks: bool = False) -> Annotations:
     Raises ``UserError``, one line that names the record, for anything that is not such a file.
     """
     annotations: Records | ColumnRecords
-    typed = None if masks else read_typed(path)
+    typed = read_typed(path, masks=masks)
     if typed is not None:
         images, categories = Records(path, "images", typed.images), Records(path, "categories", typed.categories)
         annotations = ColumnRecords(path, "annotations", typed.annotations)
@@ -101,13 +101,16 @@ def read_annotations(path: Path, *, masks: bool = False) -> Annotations:
         boxes=boxes[kept],
         iscrowd=iscrowd[kept].astype(bool),
         records=kept,
-        segmentations=(
-            pack_segmentations(annotations, kept, heights[of_image], widths[of_image])
-            if isinstance(annotations, Records) and masks
-            else None
-        ),
+        segmentations=_packed(annotations, kept, heights[of_image], widths[of_image]) if masks else None,
         dropped=len(boxes) - len(kept),
     )
+
+
+def _packed(
+    annotations: Records | ColumnRecords, kept: np.ndarray, heights: np.ndarray, widths: np.ndarray
+) -> Segmentations:
+    pack = pack_segmentations if isinstance(annotations, Records) else pack_columns
+    return pack(annotations, kept, heights, widths)  # type: ignore[arg-type]
 
 
 def _sides(images: Records, key: str) -> np.ndarray:

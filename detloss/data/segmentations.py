@@ -1,29 +1,25 @@
 """Segmentations of many annotations in a few flat arrays, which worker processes share instead of copying."""
 
-from array import array
 from dataclasses import dataclass
-from itertools import chain, pairwise
+from itertools import pairwise
 
 import numpy as np
 from pycocotools import mask as coco_mask
 
-from detloss.data.records import Records
-
-# Polygons are kept as int32 in thousandths of a pixel: COCO and LVIS write two decimals, which k / 1000
-# gives back as the very float64 that the JSON text stands for, at half the memory.
-STEPS_PER_PIXEL = 1000
-LARGEST_COORDINATE = 2**31 / STEPS_PER_PIXEL - 1
+from detloss.data.polygons import LARGEST_COORDINATE, STEPS_PER_PIXEL, Polygons, ends
+from detloss.data.records import ColumnRecords, Records
 
 
 @dataclass(frozen=True, eq=False)
 class Segmentations:
     """Polygons or run lengths of A annotations; an annotation may also have none.
 
-    Annotation a owns the polygons ``polygons_of[a]:polygons_of[a + 1]``, polygon p the values
-    ``coordinates_of[p]:coordinates_of[p + 1]`` of ``coordinates`` (x, y alternating), and annotation a the
-    bytes ``runs_of[a]:runs_of[a + 1]`` of ``runs`` (COCO's compressed run lengths).
+    Annotation a is the record ``r = rows[a]``. It owns the polygons ``polygons_of[r]:polygons_of[r + 1]``,
+    polygon p the values ``coordinates_of[p]:coordinates_of[p + 1]`` of ``coordinates`` (x, y alternating), and
+    record r the bytes ``runs_of[r]:runs_of[r + 1]`` of ``runs`` (COCO's compressed run lengths).
     """
 
+    rows: np.ndarray
     coordinates: np.ndarray
     coordinates_of: np.ndarray
     polygons_of: np.ndarray
@@ -32,17 +28,18 @@ class Segmentations:
 
     def missing(self) -> np.ndarray:
         """Return [A] bool: which annotations have no segmentation."""
-        return (np.diff(self.polygons_of) == 0) & (np.diff(self.runs_of) == 0)
+        return ((np.diff(self.polygons_of) == 0) & (np.diff(self.runs_of) == 0))[self.rows]
 
     def mask(self, annotation: int, height: int, width: int) -> np.ndarray:
         """Return the [H, W] uint8 mask, drawn by pycocotools."""
-        first, last = self.polygons_of[annotation : annotation + 2]
+        record = int(self.rows[annotation])
+        first, last = self.polygons_of[record : record + 2]
         if first < last:
             corners = self.coordinates_of[first : last + 1]
             polygons = [self.coordinates[start:stop] / STEPS_PER_PIXEL for start, stop in pairwise(corners)]
             encoded = coco_mask.merge(coco_mask.frPyObjects(polygons, height, width))
         else:
-            start, stop = self.runs_of[annotation : annotation + 2]
+            start, stop = self.runs_of[record : record + 2]
             encoded = {"size": [height, width], "counts": self.runs[start:stop].tobytes()}
         return coco_mask.decode(encoded)
 
@@ -55,35 +52,52 @@ def pack_segmentations(
     Raises ``UserError`` that names the record for anything but polygons of three points or more, or run
     lengths that fill the image exactly.
     """
-    polygons: list[list[float]] = []
-    polygons_of, runs_of = array("q", [0]), array("q", [0])
-    runs = bytearray()
+    polygons: list[list[list[float]]] = []
+    runs: list[bytes] = []
     for record, height, width in zip(rows.tolist(), heights.tolist(), widths.tolist(), strict=True):
         segmentation = records.rows[record].get("segmentation")
-        problem = None
+        problem: str | None = None
+        encoded: bytes | str = b""
         if isinstance(segmentation, dict):
             encoded = _run_lengths(segmentation, height, width)
-            if isinstance(encoded, bytes):
-                runs += encoded
-            else:
-                problem = encoded
+            problem = encoded if isinstance(encoded, str) else None
         elif isinstance(segmentation, list):
             problem = _polygon_problem(segmentation)
-            polygons += segmentation
         elif segmentation is not None:
             problem = f"segmentation must be polygons or run lengths, got {type(segmentation).__name__}"
         if problem:
             raise records.error(record, problem)
-        polygons_of.append(len(polygons))
-        runs_of.append(len(runs))
-    lengths = np.array([len(polygon) for polygon in polygons], dtype=np.int64)
-    flat = np.fromiter(chain.from_iterable(polygons), dtype=np.float64, count=int(lengths.sum()))
+        polygons.append(segmentation if isinstance(segmentation, list) else [])
+        runs.append(encoded if isinstance(encoded, bytes) else b"")
+    return _packed(np.arange(len(rows)), Polygons.of(polygons), runs)
+
+
+def pack_columns(
+    records: ColumnRecords, rows: np.ndarray, heights: np.ndarray, widths: np.ndarray
+) -> Segmentations:
+    """Do the same with segmentations that were read as columns, of which those of other records stay unused."""
+    polygons, run_lengths = records.columns.polygons, records.columns.run_lengths
+    assert polygons is not None
+    runs, place = [b""] * len(polygons.counts), np.full(len(polygons.counts), -1)
+    place[rows] = np.arange(len(rows))
+    for record, segmentation in run_lengths.items():
+        if (row := place[record]) < 0:
+            continue
+        encoded = _run_lengths(segmentation, int(heights[row]), int(widths[row]))
+        if isinstance(encoded, str):
+            raise records.error(record, encoded)
+        runs[record] = encoded
+    return _packed(rows, polygons, runs)
+
+
+def _packed(rows: np.ndarray, polygons: Polygons, runs: list[bytes]) -> Segmentations:
     return Segmentations(
-        coordinates=np.rint(flat * STEPS_PER_PIXEL).astype(np.int32),
-        coordinates_of=np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(lengths)]),
-        polygons_of=np.frombuffer(polygons_of, dtype=np.int64),
-        runs=np.frombuffer(bytes(runs), dtype=np.uint8),
-        runs_of=np.frombuffer(runs_of, dtype=np.int64),
+        rows=rows,
+        coordinates=polygons.coordinates,
+        coordinates_of=ends(polygons.lengths),
+        polygons_of=ends(polygons.counts),
+        runs=np.frombuffer(b"".join(runs), dtype=np.uint8),
+        runs_of=ends(np.fromiter(map(len, runs), dtype=np.int64, count=len(runs))),
     )
 
 

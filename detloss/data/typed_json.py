@@ -1,9 +1,9 @@
 """Read a large annotation file in chunks, typed, so that little more than columns of numbers is ever held.
 
-A file of a gigabyte is mostly polygons, which are skipped here. Its list of annotations is cut where one record
-seems to end and the next to begin, and a cut is proved by parsing what lies before it. Whatever surprises, be it
-legal JSON written in another way or a wrong value, makes `read_typed` give up: who asked then reads the file as a
-whole, slowly, and says what is wrong with it (no torch here).
+A file of a gigabyte is mostly polygons, which are skipped unless somebody asks for them. Its list of annotations
+is cut where one record seems to end and the next to begin, and a cut is proved by parsing what lies before it.
+Whatever surprises, be it legal JSON written in another way or a wrong value, makes `read_typed` give up: who asked
+then reads the file as a whole, slowly, and says what is wrong with it (no torch here).
 """
 
 import os
@@ -11,12 +11,15 @@ import pickle
 import re
 import subprocess
 import sys
-from dataclasses import dataclass, fields
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
 
 import msgspec
 import numpy as np
+
+from detloss.data.polygons import Polygons
 
 CHUNK = 1 << 21
 """Bytes parsed at once; a record longer than this is a surprise."""
@@ -37,6 +40,15 @@ class _Annotation(msgspec.Struct, gc=False):
     category_id: int
     bbox: tuple[float, float, float, float]
     iscrowd: int = 0
+
+
+class _RunLengths(msgspec.Struct, gc=False):
+    size: list[int]
+    counts: str | list[int]
+
+
+class _WithSegmentation(_Annotation, gc=False):
+    segmentation: list[list[float]] | _RunLengths | None = None
 
 
 class _Image(msgspec.Struct, gc=False):
@@ -68,16 +80,22 @@ class _Surprise(Exception):
 
 @dataclass(frozen=True, eq=False)
 class Columns:
-    """The annotations of a file in its order: ids and iscrowd [A] int64, boxes [A, 4] float64 as they stand."""
+    """The annotations of a file in its order: ids and iscrowd [A] int64, boxes [A, 4] float64 as they stand.
+
+    Where segmentations are asked for, ``polygons`` holds those of every record, none for one with run lengths;
+    these are in ``run_lengths`` by record, as the file has them.
+    """
 
     id: np.ndarray
     image_id: np.ndarray
     category_id: np.ndarray
     iscrowd: np.ndarray
     bbox: np.ndarray
+    polygons: Polygons | None = None
+    run_lengths: dict[int, Row] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, rows: list[_Annotation]) -> "Columns":
+    def of(cls, rows: Sequence[_Annotation]) -> "Columns":
         def integers(values: list[int]) -> np.ndarray:
             return np.fromiter(values, dtype=np.int64, count=len(rows))
 
@@ -91,10 +109,38 @@ class Columns:
         )
 
     @classmethod
-    def joined(cls, parts: list["Columns"]) -> "Columns":
-        if not parts:
-            return cls.of([])
-        return cls(*(np.concatenate([getattr(part, field.name) for part in parts]) for field in fields(cls)))
+    def with_segmentations(cls, rows: Sequence[_WithSegmentation]) -> "Columns":
+        segmentations = [row.segmentation for row in rows]
+        polygons = Polygons.of([each if isinstance(each, list) else [] for each in segmentations])
+        if (polygons.lengths < 6).any() or (polygons.lengths % 2).any():
+            raise _Surprise
+        run_lengths: dict[int, Row] = {
+            record: {"size": each.size, "counts": each.counts}
+            for record, each in enumerate(segmentations)
+            if isinstance(each, _RunLengths)
+        }
+        return replace(cls.of(rows), polygons=polygons, run_lengths=run_lengths)
+
+    @classmethod
+    def joined(cls, parts: Sequence["Columns"]) -> "Columns":
+        def column(name: str) -> np.ndarray:
+            return np.concatenate([getattr(part, name) for part in parts])
+
+        polygons = [part.polygons for part in parts if part.polygons is not None]
+        run_lengths: dict[int, Row] = {}
+        start = 0
+        for part in parts:
+            run_lengths.update({start + record: row for record, row in part.run_lengths.items()})
+            start += len(part.id)
+        return cls(
+            column("id"),
+            column("image_id"),
+            column("category_id"),
+            column("iscrowd"),
+            column("bbox"),
+            Polygons.joined(polygons) if polygons else None,
+            run_lengths,
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,25 +152,25 @@ class TypedFile:
     annotations: Columns
 
 
-def read_typed(path: Path) -> TypedFile | None:
-    """Return what a COCO- or LVIS-format file holds but its segmentations, or None for one to be read whole."""
+def read_typed(path: Path, *, masks: bool = False) -> TypedFile | None:
+    """Return what a COCO- or LVIS-format file holds, segmentations if asked, or None for one to be read whole."""
     try:
         with open(path, "rb", buffering=0) as file:
-            return _read(path, file.fileno(), os.fstat(file.fileno()).st_size)
-    except (OSError, _Surprise, msgspec.MsgspecError, OverflowError):
+            return _read(path, file.fileno(), os.fstat(file.fileno()).st_size, masks)
+    except (OSError, _Surprise, msgspec.MsgspecError, OverflowError, ValueError):
         return None
 
 
-def _read(path: Path, file: int, size: int) -> TypedFile:
+def _read(path: Path, file: int, size: int, masks: bool) -> TypedFile:
     start = _array_start(file)
     middle = _record_near(file, start + (size - start) // 2) if size >= WORTH_A_PROCESS else None
     if middle is None:
-        first, end = _columns(file, start)
+        first, end = _columns(file, start, masks)
         parts = [first]
     else:
-        with _other_process(path, middle) as process:
+        with _other_process(path, middle, masks) as process:
             try:
-                first, _ = _columns(file, start, middle)
+                first, _ = _columns(file, start, masks, middle)
                 output, _ = process.communicate()
             finally:
                 process.kill()
@@ -132,7 +178,7 @@ def _read(path: Path, file: int, size: int) -> TypedFile:
             raise _Surprise
         second, end = pickle.loads(output)
         del output
-        parts = [first, Columns(*second)]
+        parts = [first, _unpacked(second)]
     images, categories = _around(file, start, end, size)
     annotations = Columns.joined(parts)
     if not np.isfinite(annotations.bbox).all():
@@ -173,18 +219,21 @@ def _record_near(file: int, position: int) -> int | None:
     return None if found is None else position + found.end() - 1
 
 
-def _columns(file: int, position: int, stop: int | None = None) -> tuple[Columns, int]:
+def _columns(file: int, position: int, masks: bool, stop: int | None = None) -> tuple[Columns, int]:
     """Return the records from ``position`` to the end of their list, or to ``stop``, and where that end is."""
-    decoder = msgspec.json.Decoder(list[_Annotation])
+    plain = msgspec.json.Decoder(list[_Annotation])
+    full = msgspec.json.Decoder(list[_WithSegmentation])
     parts: list[Columns] = []
 
     def parse(text: bytes) -> None:
-        parts.append(Columns.of(decoder.decode(b"[" + text + b"]")))
+        whole = b"[" + text + b"]"
+        parts.append(Columns.with_segmentations(full.decode(whole)) if masks else Columns.of(plain.decode(whole)))
 
     while position != stop:
         block = os.pread(file, CHUNK if stop is None else min(CHUNK, stop - position), position)
         if not parts and block.lstrip().startswith(b"]"):
-            return Columns.of([]), position + block.index(b"]") + 1
+            empty = Columns.with_segmentations([]) if masks else Columns.of([])
+            return empty, position + block.index(b"]") + 1
         if stop is not None and position + len(block) == stop:
             parse(block.rstrip().removesuffix(b","))
             break
@@ -214,8 +263,8 @@ def _last_cut(block: bytes) -> tuple[int, int] | None:
     return last
 
 
-def _other_process(path: Path, position: int) -> "subprocess.Popen[bytes]":
-    words = [sys.executable, "-m", __name__, str(path), str(position)]
+def _other_process(path: Path, position: int, masks: bool) -> "subprocess.Popen[bytes]":
+    words = [sys.executable, "-m", __name__, str(path), str(position), str(int(masks))]
     return subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
 
 
@@ -223,12 +272,30 @@ def _present(row: msgspec.Struct) -> Row:
     return {name: value for name, value in msgspec.structs.asdict(row).items() if value is not None}
 
 
-def _main(path: str, position: str) -> None:
+Packed = tuple[tuple[np.ndarray, ...], tuple[np.ndarray, ...] | None, dict[int, Row]]
+"""Columns as plain arrays, since this module has another name in the process that sends them."""
+
+
+def _packed(columns: Columns) -> Packed:
+    polygons = columns.polygons
+    return (
+        (columns.id, columns.image_id, columns.category_id, columns.iscrowd, columns.bbox),
+        None if polygons is None else (polygons.coordinates, polygons.lengths, polygons.counts),
+        columns.run_lengths,
+    )
+
+
+def _unpacked(packed: Packed) -> Columns:
+    (ids, image_ids, category_ids, iscrowd, bbox), polygons, run_lengths = packed
+    of_polygons = None if polygons is None else Polygons(*polygons)
+    return Columns(ids, image_ids, category_ids, iscrowd, bbox, of_polygons, run_lengths)
+
+
+def _main(path: str, position: str, masks: str) -> None:
     """Write the records from ``position`` on to the standard output, for the process that reads those before."""
     with open(path, "rb", buffering=0) as file:
-        columns, end = _columns(file.fileno(), int(position))
-    arrays = tuple(getattr(columns, field.name) for field in fields(columns))
-    sys.stdout.buffer.write(pickle.dumps((arrays, end), protocol=5))
+        columns, end = _columns(file.fileno(), int(position), masks == "1")
+    sys.stdout.buffer.write(pickle.dumps((_packed(columns), end), protocol=5))
 
 
 if __name__ == "__main__":

@@ -51,11 +51,22 @@ def a_file(
     return {name: sections[name] for name in (*order, *(sections.keys() - set(order)))}
 
 
-def assert_same(found: TypedFile, content: dict[str, Any]) -> None:
+def assert_same(found: TypedFile, content: dict[str, Any], *, masks: bool = False) -> None:
     for name in ("id", "image_id", "category_id", "iscrowd"):
         expected = [row.get(name, 0) for row in content["annotations"]]
         assert getattr(found.annotations, name).tolist() == expected
     assert found.annotations.bbox.tolist() == [[float(v) for v in row["bbox"]] for row in content["annotations"]]
+    if masks:
+        polygons = found.annotations.polygons
+        assert polygons is not None
+        segmentations = [row["segmentation"] for row in content["annotations"]]
+        expected_polygons = [each if isinstance(each, list) else [] for each in segmentations]
+        values = iter((polygons.coordinates / 1000).tolist())
+        lengths = iter(polygons.lengths.tolist())
+        unpacked = [[[next(values) for _ in range(next(lengths))] for _ in range(n)] for n in polygons.counts]
+        assert unpacked == expected_polygons
+        runs = {index: each for index, each in enumerate(segmentations) if isinstance(each, dict)}
+        assert found.annotations.run_lengths == runs
     wanted = ("id", "height", "width", "file_name", "coco_url", "name", "frequency", "instance_count")
     for rows, name in ((found.images, "images"), (found.categories, "categories")):
         assert rows == [{key: row[key] for key in row if key in wanted} for row in content[name]]
@@ -93,21 +104,31 @@ def test_usual_layouts_are_read_in_chunks(
     style=st.sampled_from(sorted(STYLES)),
     order=st.permutations(["info", "images", "annotations", "categories"]),
     chunk=st.integers(100, 3000),
+    masks=st.booleans(),
 )
 def test_no_layout_is_misread(
-    tmp_path_factory: pytest.TempPathFactory, count: int, text: str, style: str, order: list[str], chunk: int
+    tmp_path_factory: pytest.TempPathFactory,
+    count: int,
+    text: str,
+    style: str,
+    order: list[str],
+    chunk: int,
+    masks: bool,
 ) -> None:
     content = a_file(count, text=text, order=tuple(order))
     path = tmp_path_factory.mktemp("typed") / "file.json"
     path.write_text(json.dumps(content, **STYLES[style], ensure_ascii=False), encoding="utf-8")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(typed_json, "CHUNK", chunk)
-        found = read_typed(path)
+        found = read_typed(path, masks=masks)
     if found is not None:
-        assert_same(found, content)
+        assert_same(found, content, masks=masks)
 
 
-def test_another_process_reads_the_second_half(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("masks", [False, True])
+def test_another_process_reads_the_second_half(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, masks: bool
+) -> None:
     content = a_file(200)
     path = tmp_path / "file.json"
     path.write_text(json.dumps(content))
@@ -115,9 +136,9 @@ def test_another_process_reads_the_second_half(tmp_path: Path, monkeypatch: pyte
     start = typed_json._other_process
     monkeypatch.setattr(typed_json, "WORTH_A_PROCESS", 0)
     monkeypatch.setattr(typed_json, "_other_process", lambda *given: started.append(given) or start(*given))
-    found = read_typed(path)
+    found = read_typed(path, masks=masks)
     assert found is not None and len(started) == 1
-    assert_same(found, content)
+    assert_same(found, content, masks=masks)
 
 
 def test_a_file_that_ends_early_is_not_read(read: Callable) -> None:
