@@ -1,19 +1,16 @@
 """COCO- and LVIS-format annotation files: read, checked and kept in numpy columns (no torch here)."""
 
-import re
 from dataclasses import dataclass, fields
-from pathlib import Path, PurePosixPath
-from urllib.parse import urlsplit
+from pathlib import Path
 
 import numpy as np
 
+from detloss.data.file_names import named_file
 from detloss.data.records import ColumnRecords, Records, load_json_object
 from detloss.data.segmentations import Segmentations, pack_columns, pack_segmentations
 from detloss.data.texts import Texts
 from detloss.data.typed_json import read_typed
 from detloss.errors import UserError
-
-USUAL_URL = re.compile(r"https?://[^/?#]+/(?:[^/?#]+/)*([^/?#]+/[^/?#]+)")
 
 
 @dataclass(frozen=True, eq=False)
@@ -147,37 +144,13 @@ def _clipped_boxes(annotations: Records | ColumnRecords, heights: np.ndarray, wi
 
 
 def _file_names(images: Records) -> list[str]:
-    """Return each image's path under the images folder.
-
-    LVIS v1 names no file but a ``coco_url`` (``.../train2017/000000391895.jpg``); LVIS v0.5 has the name of
-    COCO 2014 (``COCO_val2014_000000266409.jpg``) for what is ``val2017/000000266409.jpg`` by its URL.
-    """
     names: list[str] = []
     for record, row in enumerate(images.rows):
-        name, url = row.get("file_name"), row.get("coco_url")
-        of_url = _end_of_url(url) if isinstance(url, str) else ""
-        renamed = isinstance(name, str) and name.startswith("COCO_") and of_url.rpartition("/")[2] != name
-        if of_url and (name is None or renamed):
-            name = of_url
-        if not isinstance(name, str) or not name:
-            raise images.error(record, "needs a 'file_name' or a 'coco_url'")
-        if _leaves_folder(name):
-            raise images.error(record, f"file_name {name!r} leads out of the images folder")
-        names.append(name)
+        try:
+            names.append(named_file(row))
+        except ValueError as error:
+            raise images.error(record, str(error)) from None
     return names
-
-
-def _end_of_url(url: str) -> str:
-    """Return the last folder and the file of a URL's path."""
-    if usual := USUAL_URL.fullmatch(url):  # a hundred thousand of them take a while to split by the rules
-        return usual[1]
-    return "/".join(PurePosixPath(urlsplit(url).path).parts[-2:])
-
-
-def _leaves_folder(name: str) -> bool:
-    # Backslashes and drive letters count too: the same file may be read on Windows.
-    parts = name.replace("\\", "/").split("/")
-    return parts[0] == "" or parts[0].endswith(":") or ".." in parts or "\0" in name
 
 
 def _frequencies(categories: Records, order: np.ndarray) -> tuple[str, ...] | None:

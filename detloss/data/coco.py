@@ -10,6 +10,7 @@ from torch.utils.data import Dataset
 from torchvision import tv_tensors
 
 from detloss.data.annotations import Annotations
+from detloss.data.file_names import image_path
 from detloss.data.store import open_annotations
 from detloss.errors import UserError
 from detloss.stats import ClassStats
@@ -98,11 +99,7 @@ class CocoDataset(Dataset[Sample]):
         return tv_tensors.Image(torch.from_numpy(pixels).permute(2, 0, 1).contiguous())
 
     def image_path(self, index: int) -> Path:
-        """Return where the image of ``dataset[index]`` lies.
-
-        A name with folders is looked for without them as well: LVIS spreads over COCO's ``train2017/`` and
-        ``val2017/``, and people keep one of them, or all images in one folder.
-        """
+        """Return where the image of ``dataset[index]`` lies."""
         return self._path(int(self._images[index]))
 
     def _rows(self, position: int) -> np.ndarray:
@@ -111,13 +108,13 @@ class CocoDataset(Dataset[Sample]):
 
     def _path(self, position: int) -> Path:
         name = self._annotations.file_names[position]
-        path = self.images_path / name
-        if path.is_file():
-            return path
-        if (flat := self.images_path / Path(name).name).is_file():
-            return flat
-        image_id = self._annotations.image_ids[position]
-        raise UserError(f"{path}: no such image (image_id {image_id} of {self.annotations_path})")
+        path = image_path(self.images_path, name)
+        if path is None:
+            image_id = self._annotations.image_ids[position]
+            raise UserError(
+                f"{self.images_path / name}: no such image (image_id {image_id} of {self.annotations_path})"
+            )
+        return path
 
 
 def _require_segmentations(annotations: Annotations) -> None:

@@ -56,19 +56,11 @@ def pack_segmentations(
     runs: list[bytes] = []
     for record, height, width in zip(rows.tolist(), heights.tolist(), widths.tolist(), strict=True):
         segmentation = records.rows[record].get("segmentation")
-        problem: str | None = None
-        encoded: bytes | str = b""
-        if isinstance(segmentation, dict):
-            encoded = _run_lengths(segmentation, height, width)
-            problem = encoded if isinstance(encoded, str) else None
-        elif isinstance(segmentation, list):
-            problem = _polygon_problem(segmentation)
-        elif segmentation is not None:
-            problem = f"segmentation must be polygons or run lengths, got {type(segmentation).__name__}"
-        if problem:
-            raise records.error(record, problem)
+        encoded = _encoded(segmentation, height, width)
+        if isinstance(encoded, str):
+            raise records.error(record, encoded)
         polygons.append(segmentation if isinstance(segmentation, list) else [])
-        runs.append(encoded if isinstance(encoded, bytes) else b"")
+        runs.append(encoded)
     return _packed(np.arange(len(rows)), Polygons.of(polygons), runs)
 
 
@@ -88,6 +80,23 @@ def pack_columns(
             raise records.error(record, encoded)
         runs[record] = encoded
     return _packed(rows, polygons, runs)
+
+
+def segmentation_problem(segmentation: object, height: int, width: int) -> str | None:
+    """Return what is wrong with a segmentation on an image of that size, None where nothing is."""
+    encoded = _encoded(segmentation, height, width)
+    return encoded if isinstance(encoded, str) else None
+
+
+def _encoded(segmentation: object, height: int, width: int) -> bytes | str:
+    """Return compressed run lengths, nothing for polygons and for None, or what is wrong."""
+    if isinstance(segmentation, dict):
+        return _run_lengths(segmentation, height, width)
+    if isinstance(segmentation, list):
+        return _polygon_problem(segmentation) or b""
+    if segmentation is not None:
+        return f"segmentation must be polygons or run lengths, got {type(segmentation).__name__}"
+    return b""
 
 
 def _packed(rows: np.ndarray, polygons: Polygons, runs: list[bytes]) -> Segmentations:
