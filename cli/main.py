@@ -10,6 +10,7 @@ from detloss.errors import TrainingFailed, UserError
 
 from .bench import bench
 from .calibrate import calibrate
+from .data import data
 from .doctor import doctor
 from .evaluate import evaluate
 from .listing import list_options
@@ -67,6 +68,7 @@ app.command("show", cls=verb(EXAMPLES["show"]))(show)
 app.command("list", cls=verb(EXAMPLES["list"]))(list_options)
 app.command("doctor", cls=verb(EXAMPLES["doctor"]))(doctor)
 app.add_typer(bench, name="bench")
+app.add_typer(data, name="data")
 
 
 def main() -> None:
