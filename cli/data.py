@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from detloss.errors import UserError
+from detloss.errors import UserError, nearest
 
 from . import compose
 from .verb import Overrides, verb
@@ -24,10 +24,27 @@ CHECK_EXAMPLES = (
     "detloss data check dataset=coco dataset.root=DIR --no-decode -o problems.csv",
 )
 
+CONVERT_EXAMPLES = (
+    "detloss data convert voc VOCdevkit/VOC2007 --split trainval -o train.json",
+    "detloss data convert open_images boxes.csv --classes names.csv --images train/ -o train.json",
+)
+
+INFO_EXAMPLES = ("detloss data info", "detloss data info dataset=lvis_v1 dataset.root=/data/lvis")
+
+FORMATS = ("voc", "yolo", "open_images")
+
 SHOWN = 3
 """Problems of a kind in the table."""
 
 Decode = Annotated[bool, typer.Option("--decode/--no-decode", help="Decode every image, which takes a while.")]
+Format = Annotated[str, typer.Argument(metavar="FORMAT", help="voc, yolo or open_images.")]
+Source = Annotated[Path, typer.Argument(metavar="SOURCE", help="The data set's folder, or Open Images' box CSV.")]
+Result = Annotated[Path, typer.Option("-o", "--output", help="The COCO-format file to write.")]
+Split = Annotated[str | None, typer.Option("--split", help="Part of the set (voc, yolo).")]
+Classes = Annotated[Path | None, typer.Option("--classes", help="Class descriptions (open_images).")]
+Images = Annotated[Path | None, typer.Option("--images", help="Folder of images (open_images).")]
+Hierarchy = Annotated[Path | None, typer.Option("--hierarchy", help="Tree of classes (open_images).")]
+Labels = Annotated[Path | None, typer.Option("--labels", help="Verified image labels (open_images).")]
 Output = Annotated[Path | None, typer.Option("-o", "--output", help="Write all problems to FILE.csv.")]
 
 
@@ -52,6 +69,54 @@ def check(overrides: Overrides = None, decode: Decode = True, output: Output = N
         _write(found, output)
     if any(found.values()):
         raise typer.Exit(1)
+
+
+@data.command("info", cls=verb(INFO_EXAMPLES, ("dataset",)))
+def info(overrides: Overrides = None) -> None:
+    """Say what a data set holds: images, objects, classes by frequency, sizes, segmentations."""
+    cfg = compose.compose(overrides or [])
+    from detloss import build
+    from detloss.data.files import dataset_files
+    from detloss.data.info import describe
+
+    files = dataset_files(cfg.dataset)
+    for path in (files.train_annotations, files.val_annotations):
+        Console(highlight=False).print(describe(path, build.group_thresholds(cfg)))
+
+
+@data.command("convert", cls=verb(CONVERT_EXAMPLES, ()))
+def convert(
+    format: Format,
+    source: Source,
+    output: Result,
+    split: Split = None,
+    classes: Classes = None,
+    images: Images = None,
+    hierarchy: Hierarchy = None,
+    labels: Labels = None,
+) -> None:
+    """Write annotations of another format as a COCO-format file."""
+    if format not in FORMATS:
+        raise UserError(f"no format '{format}'{nearest(format, FORMATS)}; expected {', '.join(FORMATS)}")
+    if format == "open_images":
+        from detloss.data.open_images import read_open_images
+
+        if classes is None or images is None:
+            raise UserError("open_images needs --classes FILE.csv and --images FOLDER")
+        content = read_open_images(source, classes, images, hierarchy=hierarchy, labels=labels)
+    elif format == "voc":
+        from detloss.data.voc import read_voc
+
+        content = read_voc(source, split)
+    else:
+        from detloss.data.yolo import read_yolo
+
+        content = read_yolo(source, split)
+    content.write(output)
+    print(
+        f"wrote {output}: {len(content.images):,} images, {len(content.annotations):,} objects, "
+        f"{len(content.class_names):,} classes"
+    )
 
 
 def _table(path: Path, problems: list["Problem"]) -> Table:
