@@ -17,7 +17,7 @@ from .verb import Overrides, verb
 if TYPE_CHECKING:
     from detloss.data.check import Problem
 
-data = typer.Typer(help="Look into the files of a data set.", no_args_is_help=True)
+data = typer.Typer(help="Look into the files of a data set.")
 
 CHECK_EXAMPLES = (
     "detloss data check dataset=coco dataset.root=/data/coco",
