@@ -59,15 +59,15 @@ def check(overrides: Overrides = None, decode: Decode = True, output: Output = N
 
     files = dataset_files(cfg.dataset)
     parts = [(files.train_annotations, files.train_images), (files.val_annotations, files.val_images)]
-    found = {path: list(checking.check(path, images, decode=decode)) for path, images in parts}
-    for path, problems in found.items():
+    found = [(path, list(checking.check(path, images, decode=decode))) for path, images in parts]
+    for path, problems in found:
         if problems:
             Console(highlight=False).print(_table(path, problems))
         else:
             print(f"{path}: no problems")
     if output is not None:
         _write(found, output)
-    if any(found.values()):
+    if any(problems for _, problems in found):
         raise typer.Exit(1)
 
 
@@ -132,12 +132,12 @@ def _table(path: Path, problems: list["Problem"]) -> Table:
     return table
 
 
-def _write(found: dict[Path, list["Problem"]], output: Path) -> None:
+def _write(found: list[tuple[Path, list["Problem"]]], output: Path) -> None:
     try:
         with open(output, "w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file)
             writer.writerow(("file", "kind", "place", "problem"))
-            for path, problems in found.items():
+            for path, problems in found:
                 writer.writerows((path, problem.kind, problem.place, problem.text) for problem in problems)
     except OSError as error:
         raise UserError(f"cannot write {output}: {error.strerror}") from error
