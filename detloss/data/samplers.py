@@ -39,13 +39,11 @@ class ClassAware(EpochSampler):
 
     def __init__(self, image_labels: Sequence[np.ndarray]) -> None:
         self.num_images = len(image_labels)
-        present = [np.unique(labels) for labels in image_labels]
-        classes = np.concatenate([np.zeros(0, dtype=np.int64), *present])
+        images, classes = _classes_of_images(image_labels)
         if not classes.size:
             raise UserError(
                 "class-aware sampling needs images with objects, and none has one; try sampler=uniform"
             )
-        images = np.repeat(np.arange(self.num_images), [len(labels) for labels in present])
         counts = np.bincount(classes)
         by_class = np.split(images[np.argsort(classes, kind="stable")], np.cumsum(counts)[:-1])
         self.images_of_class = [members for members in by_class if members.size]
@@ -133,9 +131,18 @@ def _factors(frequencies: np.ndarray, threshold: float) -> np.ndarray:
 
 def _counts(image_labels: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     """Return the images and the instances of every class, both [C]."""
-    nothing = np.zeros(0, dtype=np.int64)
-    images = np.bincount(np.concatenate([nothing, *(np.unique(labels) for labels in image_labels)]))
-    return images, np.bincount(np.concatenate([nothing, *image_labels]))
+    _, classes = _classes_of_images(image_labels)
+    return np.bincount(classes), np.bincount(np.concatenate([np.zeros(0, dtype=np.int64), *image_labels]))
+
+
+def _classes_of_images(image_labels: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """Return the pairs of an image and a class that it shows, each once, by image and then by class."""
+    classes = np.concatenate([np.zeros(0, dtype=np.int64), *image_labels])
+    images = np.repeat(np.arange(len(image_labels)), [len(labels) for labels in image_labels])
+    num_classes = int(classes.max(initial=0)) + 1
+    pairs = np.sort(images * num_classes + classes)  # sorted, as `np.unique` is slow at this size
+    pairs = pairs[np.append(True, pairs[1:] != pairs[:-1])[: len(pairs)]]
+    return pairs // num_classes, pairs % num_classes
 
 
 def _by_image(by_class: np.ndarray, image_labels: Sequence[np.ndarray]) -> np.ndarray:
