@@ -148,7 +148,7 @@ class _Ranking:
             return
         self.scores = logits[self.rows].double()
         # What is below changes no sum; most negatives are.
-        self.relevant = torch.nonzero(negative & (logits >= self.scores.min() - delta)).squeeze(1)
+        self.relevant = _places(negative & (logits >= self.scores.min() - delta))
         self.positives = StepSums(self.scores, self.scores, delta)
         self.negatives = StepSums(self.scores, logits[self.relevant], delta)
         self.false_positives = self.negatives.over_values()
@@ -163,6 +163,14 @@ class _Ranking:
         gradient[self.rows] = -blamed.to(gradient.dtype)
         gradient[self.relevant] = self.negatives.over_thresholds(share)
         return errors.mean(), gradient
+
+
+def _places(mask: Tensor) -> Tensor | slice:
+    """Return where ``mask`` [M] is true; a slice, which copies nothing, where that is all of its end."""
+    count = int(mask.sum())
+    if mask[len(mask) - count :].all():
+        return slice(len(mask) - count, len(mask))
+    return torch.nonzero(mask).squeeze(1)
 
 
 def _scalar(value: Tensor, logits: Tensor) -> Tensor:
