@@ -5,7 +5,7 @@ from torch import Tensor
 
 from detloss.losses.step_sums import StepSums
 
-LARGEST_MATRIX = 512
+LARGEST_MATRIX = 1024
 """Positives up to which all pairs are compared; above, halving the order of qualities is quicker."""
 
 
