@@ -64,10 +64,12 @@ def train(overrides: Overrides = None) -> None:
 
 
 def metrics_line(metrics: Metrics) -> str:
-    """Return the metrics as one line, ``bbox AP 0.312, APr 0.101, ...; segm ...``, without undefined ones."""
+    """Return the metrics as one line, ``bbox AP 0.312, APr 0.101, ...; segm ...``: those of the table that there are."""
+    from detloss.evaluation.result import SHOWN
+
     parts = []
     for kind, values in metrics.items():
-        shown = [f"{name} {value:.3f}" for name, value in values.items() if value is not None]
+        shown = [f"{name} {value:.3f}" for name, value in values.items() if value is not None and name in SHOWN]
         parts.append(f"{kind} {', '.join(shown)}")
     return "; ".join(parts) or "no metrics"
 
