@@ -32,30 +32,25 @@ class Matches:
 
 def matches_of_coco(evaluator: Any) -> list[Matches]:
     """Return one item per class in the order of the ids, after ``COCOeval.evaluate``, of objects of all sizes."""
-    settings = evaluator.params
-    images, areas = len(settings.imgIds), len(settings.areaRng)
-    return [
-        _of_class(
-            evaluator.evalImgs[index * areas * images : index * areas * images + images],
-            ("dtScores", "dtMatches", "dtIgnore", "gtIgnore"),
-            evaluator,
-        )
-        for index in range(len(settings.catIds))
-    ]
+    settings, names = evaluator.params, ("dtScores", "dtMatches", "dtIgnore", "gtIgnore")
+    blocks = len(settings.catIds), len(settings.areaRng), len(settings.imgIds)
+    return _by_class(evaluator, evaluator.evalImgs, blocks, names)
 
 
 def matches_of_lvis(evaluator: Any) -> list[Matches]:
     """Return one item per class in the order of the ids, after ``LVISEval.evaluate``, of objects of all sizes."""
-    settings = evaluator.params
-    images, areas = len(settings.img_ids), len(settings.area_rng)
-    return [
-        _of_class(
-            evaluator.eval_imgs[index * areas * images : index * areas * images + images],
-            ("dt_scores", "dt_matches", "dt_ignore", "gt_ignore"),
-            evaluator,
-        )
-        for index in range(len(settings.cat_ids))
-    ]
+    settings, names = evaluator.params, ("dt_scores", "dt_matches", "dt_ignore", "gt_ignore")
+    blocks = len(settings.cat_ids), len(settings.area_rng), len(settings.img_ids)
+    return _by_class(evaluator, evaluator.eval_imgs, blocks, names)
+
+
+def _by_class(
+    evaluator: Any, found: Sequence[Mapping[str, Any] | None], blocks: tuple[int, int, int], names: Sequence[str]
+) -> list[Matches]:
+    """Take what was ``found`` apart, which goes by class, size and image; the first size is all."""
+    classes, areas, images = blocks
+    starts = range(0, classes * areas * images, areas * images)
+    return [_of_class(found[start : start + images], names, evaluator) for start in starts]
 
 
 def _of_class(images: Iterable[Mapping[str, Any] | None], names: Sequence[str], evaluator: Any) -> Matches:
