@@ -64,7 +64,7 @@ def train(overrides: Overrides = None) -> None:
 
 
 def metrics_line(metrics: Metrics) -> str:
-    """Return what the table shows as one line, ``bbox AP 0.312, APr 0.101, ...; segm ...``, without undefined ones."""
+    """Return what the table shows as one line, ``bbox AP 0.312, APr 0.101, ...; segm ...``, no undefined ones."""
     from detloss.evaluation.result import SHOWN
 
     parts = []
