@@ -80,8 +80,9 @@ def info(overrides: Overrides = None) -> None:
     from detloss.data.info import describe
 
     files = dataset_files(cfg.dataset)
-    for path in (files.train_annotations, files.val_annotations):
-        Console(highlight=False).print(describe(path, build.group_thresholds(cfg)))
+    thresholds = build.group_thresholds(cfg)
+    for path, bounds in ((files.train_annotations, thresholds), (files.val_annotations, None)):
+        Console(highlight=False).print(describe(path, bounds))
 
 
 @data.command("convert", cls=verb(CONVERT_EXAMPLES, ()))
@@ -97,7 +98,7 @@ def convert(
 ) -> None:
     """Write annotations of another format as a COCO-format file."""
     if format not in FORMATS:
-        raise UserError(f"no format '{format}'{nearest(format, FORMATS)}; expected {', '.join(FORMATS)}")
+        raise UserError(f"no format '{format}': expected {', '.join(FORMATS)}{nearest(format, FORMATS)}")
     if format == "open_images":
         from detloss.data.open_images import read_open_images
 

@@ -10,10 +10,13 @@ from detloss.stats import ClassStats, frequency_groups
 
 
 def describe(path: Path, thresholds: tuple[int, int] | None) -> Table:
-    """Return a table of two columns; ``thresholds`` bound the frequency groups, None = thirds."""
+    """Return a table of two columns; ``thresholds`` bound the frequency groups, None leaves them out.
+
+    Groups are by training images, so that another file's counts make none.
+    """
     annotations = open_annotations(path, masks=True)
     stats = ClassStats.from_annotations(annotations)
-    groups = frequency_groups(stats.images, thresholds)
+    groups = frequency_groups(stats.images, thresholds) if thresholds else ()
     per_image = np.diff(annotations.offsets)
     table = Table(title=str(path), title_justify="left", box=None, pad_edge=False, show_header=False)
     crowds = int(annotations.iscrowd.sum())
@@ -27,8 +30,8 @@ def describe(path: Path, thresholds: tuple[int, int] | None) -> Table:
         "objects an image": _spread(per_image, ""),
         "size of a box": f"{_spread(box_sides, 'pixels')} (square root of its area)",
         "segmentations": f"{len(annotations.boxes) - int(missing):,} of {len(annotations.boxes):,}",
-        "classes": f"{stats.num_classes:,}, {int((stats.instances == 0).sum()):,} without an object; "
-        + ", ".join(f"{groups.count(group):,} {group}" for group in "rcf"),
+        "classes": f"{stats.num_classes:,}, {int((stats.instances == 0).sum()):,} without an object"
+        + "".join(f", {groups.count(group):,} {group}" for group in "rcf" if groups),
         "objects a class": _spread(stats.instances, ""),
     }
     for name, value in rows.items():
