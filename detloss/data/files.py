@@ -1,14 +1,19 @@
 """Which files a data set's config means."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 from inspect import signature
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig
 
-from detloss.data.shapes import ShapesPaths, shapes_dataset
 from detloss.data.split import split_annotations
 from detloss.errors import UserError, nearest
+
+if TYPE_CHECKING:
+    from detloss.data.shapes import ShapesPaths
 
 
 @dataclass(frozen=True)
@@ -38,6 +43,8 @@ def dataset_files(dataset: DictConfig) -> DatasetFiles:
 
 
 def _generated(generator: DictConfig) -> ShapesPaths:
+    from detloss.data.shapes import shapes_dataset  # here, as drawing brings Pillow along
+
     known = set(signature(shapes_dataset).parameters) - {"root", "progress"}
     options = {str(key): value for key, value in generator.items()}
     for key, value in options.items():

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from detloss.data.typed_json import Columns
+from detloss.data.typed_json import Columns, ImageColumns
 from detloss.errors import UserError, nearest
 
 INT64_LIMIT = 2**63
@@ -83,9 +83,13 @@ class Records:
             values.append(value)
         return values
 
+    def values(self, key: str) -> list[object]:
+        """Return the column ``key``, whatever it holds; None for a record without it."""
+        return [row.get(key) for row in self.rows]
+
     def numbers(self, key: str, length: int) -> np.ndarray:
         """Return the column ``key``, lists of ``length`` finite numbers, as [rows, length] float64."""
-        values = [row.get(key) for row in self.rows]
+        values = self.values(key)
         try:
             table = np.array(values)
         except (ValueError, OverflowError):  # ragged
@@ -112,7 +116,7 @@ class ColumnRecords:
 
     path: Path
     name: str
-    columns: Columns
+    columns: Columns | ImageColumns
 
     def error(self, record: int, problem: str) -> UserError:
         return UserError(f"{self.path}: {self.name}[{record}]: {problem}")
@@ -124,6 +128,10 @@ class ColumnRecords:
     def identifiers(self) -> np.ndarray:
         require_distinct(self.columns.id, self)
         return self.columns.id
+
+    def values(self, key: str) -> list[object]:
+        column: list[object] = getattr(self.columns, key)
+        return column
 
     def numbers(self, key: str, length: int) -> np.ndarray:
         return self.integers(key)

@@ -8,6 +8,7 @@ from pycocotools import mask as coco_mask
 
 from detloss.data.polygons import LARGEST_COORDINATE, STEPS_PER_PIXEL, Polygons, ends
 from detloss.data.records import ColumnRecords, Records
+from detloss.data.typed_json import Columns
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,8 +69,9 @@ def pack_columns(
     records: ColumnRecords, rows: np.ndarray, heights: np.ndarray, widths: np.ndarray
 ) -> Segmentations:
     """Do the same with segmentations that were read as columns, of which those of other records stay unused."""
-    polygons, run_lengths = records.columns.polygons, records.columns.run_lengths
-    assert polygons is not None
+    columns = records.columns
+    assert isinstance(columns, Columns) and columns.polygons is not None
+    polygons, run_lengths = columns.polygons, columns.run_lengths
     runs, place = [b""] * len(polygons.counts), np.full(len(polygons.counts), -1)
     place[rows] = np.arange(len(rows))
     for record, segmentation in run_lengths.items():

@@ -7,11 +7,8 @@ then reads the file as a whole, slowly, and says what is wrong with it (no torch
 """
 
 import os
-import pickle
 import re
-import subprocess
-import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
@@ -19,16 +16,18 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
+from detloss.data.forked import ChildFailed, forked, may_fork
 from detloss.data.polygons import Polygons
 
 CHUNK = 1 << 21
 """Bytes parsed at once; a record longer than this is a surprise."""
 
 WORTH_A_PROCESS = 1 << 26
-"""Bytes of file from which on a second process reads half of it."""
+"""Bytes of file from which on a second process reads the first part of it."""
 
 START = re.compile(rb'"annotations"\s*:\s*\[')
 BETWEEN = re.compile(rb"\}\s*,\s*\{")
+EMPTY = re.compile(rb"\s*\]")
 END = re.compile(rb"\}\s*\]")
 
 Row = dict[str, object]
@@ -52,8 +51,6 @@ class _WithSegmentation(_Annotation, gc=False):
 
 
 class _Image(msgspec.Struct, gc=False):
-    """Image and category records become plain dicts, since there are few and their readers say what is missing."""
-
     id: int
     height: int
     width: int
@@ -62,6 +59,8 @@ class _Image(msgspec.Struct, gc=False):
 
 
 class _Category(msgspec.Struct, gc=False):
+    """Records of categories become plain dicts, since there are few and their readers say what is missing."""
+
     id: int
     name: str
     frequency: str | None = None
@@ -96,15 +95,12 @@ class Columns:
 
     @classmethod
     def of(cls, rows: Sequence[_Annotation]) -> "Columns":
-        def integers(values: list[int]) -> np.ndarray:
-            return np.fromiter(values, dtype=np.int64, count=len(rows))
-
         bbox = np.fromiter(chain.from_iterable([row.bbox for row in rows]), dtype=np.float64, count=4 * len(rows))
         return cls(
-            integers([row.id for row in rows]),
-            integers([row.image_id for row in rows]),
-            integers([row.category_id for row in rows]),
-            integers([row.iscrowd for row in rows]),
+            _integers([row.id for row in rows]),
+            _integers([row.image_id for row in rows]),
+            _integers([row.category_id for row in rows]),
+            _integers([row.iscrowd for row in rows]),
             bbox.reshape(-1, 4),
         )
 
@@ -144,10 +140,31 @@ class Columns:
 
 
 @dataclass(frozen=True, eq=False)
-class TypedFile:
-    """The records of a file; images and categories as dicts of what detloss reads of them."""
+class ImageColumns:
+    """The images of a file in its order: integers [I] int64, and texts where there are any."""
 
-    images: list[Row]
+    id: np.ndarray
+    height: np.ndarray
+    width: np.ndarray
+    file_name: list[str | None]
+    coco_url: list[str | None]
+
+    @classmethod
+    def of(cls, rows: Sequence[_Image]) -> "ImageColumns":
+        return cls(
+            _integers([row.id for row in rows]),
+            _integers([row.height for row in rows]),
+            _integers([row.width for row in rows]),
+            [row.file_name for row in rows],
+            [row.coco_url for row in rows],
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class TypedFile:
+    """The records of a file; categories as dicts of what detloss reads of them."""
+
+    images: ImageColumns
     categories: list[Row]
     annotations: Columns
 
@@ -156,37 +173,30 @@ def read_typed(path: Path, *, masks: bool = False) -> TypedFile | None:
     """Return what a COCO- or LVIS-format file holds, segmentations if asked, or None for one to be read whole."""
     try:
         with open(path, "rb", buffering=0) as file:
-            return _read(path, file.fileno(), os.fstat(file.fileno()).st_size, masks)
-    except (OSError, _Surprise, msgspec.MsgspecError, OverflowError, ValueError):
+            return _read(file.fileno(), os.fstat(file.fileno()).st_size, masks)
+    except (OSError, ChildFailed, _Surprise, msgspec.MsgspecError, OverflowError, ValueError):
         return None
 
 
-def _read(path: Path, file: int, size: int, masks: bool) -> TypedFile:
+def _read(file: int, size: int, masks: bool) -> TypedFile:
     start = _array_start(file)
-    middle = _record_near(file, start + (size - start) // 2) if size >= WORTH_A_PROCESS else None
+    middle = _between_near(file, start + (size - start) // 2) if size >= WORTH_A_PROCESS and may_fork() else None
     if middle is None:
-        first, end = _columns(file, start, masks)
-        parts = [first]
+        parts, end = _columns(file, start, masks)
+        images, categories = _around(file, start, end, size)
     else:
-        with _other_process(path, middle, masks) as process:
-            try:
-                first, _ = _columns(file, start, masks, middle)
-                output, _ = process.communicate()
-            finally:
-                process.kill()
-        if process.returncode:
-            raise _Surprise
-        second, end = pickle.loads(output)
-        del output
-        parts = [first, _unpacked(second)]
-    images, categories = _around(file, start, end, size)
+        stop, first_of_ours = middle
+        with forked(lambda: Columns.joined(_columns(file, start, masks, stop)[0])) as first_part:
+            parts, end = _columns(file, first_of_ours, masks)
+            images, categories = _around(file, start, end, size)
+            parts.insert(0, first_part())
     annotations = Columns.joined(parts)
     if not np.isfinite(annotations.bbox).all():
         raise _Surprise
     return TypedFile(images, categories, annotations)
 
 
-def _around(file: int, start: int, end: int, size: int) -> tuple[list[Row], list[Row]]:
+def _around(file: int, start: int, end: int, size: int) -> tuple[ImageColumns, list[Row]]:
     """Return images and categories, from the file without what stands in its list of annotations."""
     rest = bytearray(start + 1 + size - end)
     view = memoryview(rest)
@@ -198,7 +208,7 @@ def _around(file: int, start: int, end: int, size: int) -> tuple[list[Row], list
     decoded = msgspec.json.decode(rest, type=_Rest)
     if decoded.annotations:
         raise _Surprise  # the list that was read belongs to something else
-    return [_present(row) for row in decoded.images], [_present(row) for row in decoded.categories]
+    return ImageColumns.of(decoded.images), [_present(row) for row in decoded.categories]
 
 
 def _array_start(file: int) -> int:
@@ -213,90 +223,70 @@ def _array_start(file: int) -> int:
     raise _Surprise
 
 
-def _record_near(file: int, position: int) -> int | None:
-    """Return where a record seems to begin, soon after ``position``."""
+def _between_near(file: int, position: int) -> tuple[int, int] | None:
+    """Return where a record seems to end and the next one to begin, soon after ``position``."""
     found = BETWEEN.search(os.pread(file, CHUNK, position))
-    return None if found is None else position + found.end() - 1
+    return None if found is None else (position + found.start() + 1, position + found.end() - 1)
 
 
-def _columns(file: int, position: int, masks: bool, stop: int | None = None) -> tuple[Columns, int]:
+def _columns(file: int, position: int, masks: bool, stop: int | None = None) -> tuple[list[Columns], int]:
     """Return the records from ``position`` to the end of their list, or to ``stop``, and where that end is."""
-    plain = msgspec.json.Decoder(list[_Annotation])
-    full = msgspec.json.Decoder(list[_WithSegmentation])
-    parts: list[Columns] = []
+    decode = _decoder(masks)
+    parts = [decode(b"[]")]
+    # Blocks are read behind a bracket, and one takes the place of what follows a block's last record: no copies.
+    buffer = bytearray(b"[") * (CHUNK + 2)
+    view = memoryview(buffer)
 
-    def parse(text: bytes) -> None:
-        whole = b"[" + text + b"]"
-        parts.append(Columns.with_segmentations(full.decode(whole)) if masks else Columns.of(plain.decode(whole)))
-
-    while position != stop:
-        block = os.pread(file, CHUNK if stop is None else min(CHUNK, stop - position), position)
-        if not parts and block.lstrip().startswith(b"]"):
-            empty = Columns.with_segmentations([]) if masks else Columns.of([])
-            return empty, position + block.index(b"]") + 1
-        if stop is not None and position + len(block) == stop:
-            parse(block.rstrip().removesuffix(b","))
-            break
-        cut = _last_cut(block)
+    def parse(end: int) -> None:
+        behind, buffer[end] = buffer[end], ord("]")
         try:
-            if cut is None:
-                raise msgspec.DecodeError
-            parse(block[: cut[0]])
-            position += cut[1]
+            parts.append(decode(view[: end + 1]))
+        finally:
+            buffer[end] = behind
+
+    if (bracket := EMPTY.match(os.pread(file, CHUNK, position))) and stop is None:
+        return parts, position + bracket.end()
+    while True:
+        wanted = CHUNK if stop is None else min(CHUNK, stop - position)
+        end = 1 + os.preadv(file, [view[1 : 1 + wanted]], position)
+        if stop is not None and position + end - 1 == stop:
+            parse(end)
+            return parts, stop
+        record_end, next_start = _last_cut(buffer, end) or (0, 0)
+        try:
+            parse(record_end)
+            position += next_start - 1
         except msgspec.DecodeError:
             # The list ends in this block, or it is none that is understood here.
-            if (end := END.search(block)) is None or stop is not None:
+            if stop is not None or (found := END.search(buffer, 1, end)) is None:
                 raise _Surprise from None
-            parse(block[: end.start() + 1])
-            return Columns.joined(parts), position + end.end()
-    return Columns.joined(parts), position
+            parse(found.start() + 1)
+            return parts, position + found.end() - 1
 
 
-def _last_cut(block: bytes) -> tuple[int, int] | None:
-    """Return where the last record that seems complete ends and where the next one begins."""
+def _decoder(masks: bool) -> Callable[[bytes | memoryview], Columns]:
+    """Return what turns a list of records in JSON into columns."""
+    if masks:
+        full = msgspec.json.Decoder(list[_WithSegmentation])
+        return lambda text: Columns.with_segmentations(full.decode(text))
+    plain = msgspec.json.Decoder(list[_Annotation])
+    return lambda text: Columns.of(plain.decode(text))
+
+
+def _last_cut(buffer: bytearray, end: int) -> tuple[int, int] | None:
+    """Return where the last record before ``end`` that seems complete ends and where the next one begins."""
     for between in (b"}, {", b"},{"):
-        if (found := block.rfind(between)) >= 0:
+        if (found := buffer.rfind(between, 1, end)) >= 0:
             return found + 1, found + len(between) - 1
     last = None
-    for match in BETWEEN.finditer(block):
+    for match in BETWEEN.finditer(buffer, 1, end):
         last = match.start() + 1, match.end() - 1
     return last
 
 
-def _other_process(path: Path, position: int, masks: bool) -> "subprocess.Popen[bytes]":
-    words = [sys.executable, "-m", __name__, str(path), str(position), str(int(masks))]
-    return subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+def _integers(values: list[int]) -> np.ndarray:
+    return np.fromiter(values, dtype=np.int64, count=len(values))
 
 
 def _present(row: msgspec.Struct) -> Row:
     return {name: value for name, value in msgspec.structs.asdict(row).items() if value is not None}
-
-
-Packed = tuple[tuple[np.ndarray, ...], tuple[np.ndarray, ...] | None, dict[int, Row]]
-"""Columns as plain arrays, since this module has another name in the process that sends them."""
-
-
-def _packed(columns: Columns) -> Packed:
-    polygons = columns.polygons
-    return (
-        (columns.id, columns.image_id, columns.category_id, columns.iscrowd, columns.bbox),
-        None if polygons is None else (polygons.coordinates, polygons.lengths, polygons.counts),
-        columns.run_lengths,
-    )
-
-
-def _unpacked(packed: Packed) -> Columns:
-    (ids, image_ids, category_ids, iscrowd, bbox), polygons, run_lengths = packed
-    of_polygons = None if polygons is None else Polygons(*polygons)
-    return Columns(ids, image_ids, category_ids, iscrowd, bbox, of_polygons, run_lengths)
-
-
-def _main(path: str, position: str, masks: str) -> None:
-    """Write the records from ``position`` on to the standard output, for the process that reads those before."""
-    with open(path, "rb", buffering=0) as file:
-        columns, end = _columns(file.fileno(), int(position), masks == "1")
-    sys.stdout.buffer.write(pickle.dumps((_packed(columns), end), protocol=5))
-
-
-if __name__ == "__main__":
-    _main(*sys.argv[1:])

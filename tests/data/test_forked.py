@@ -1,0 +1,29 @@
+"""Work in a forked process."""
+
+import os
+import time
+
+import pytest
+
+from detloss.data.forked import ChildFailed, forked
+
+
+def test_the_result_comes_back_from_another_process() -> None:
+    with forked(lambda: (os.getpid(), b"x" * 3_000_000)) as result:
+        child, text = result()
+    assert child != os.getpid() and len(text) == 3_000_000
+
+
+def test_work_that_fails_is_said_so(capfd: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(ChildFailed), forked(lambda: 1 // 0) as result:
+        result()
+    assert capfd.readouterr() == ("", "")
+
+
+def test_nobody_waits_for_work_that_is_not_needed_any_more() -> None:
+    start = time.monotonic()
+    with pytest.raises(KeyError), forked(lambda: time.sleep(60)):
+        raise KeyError
+    assert time.monotonic() - start < 30
+    with pytest.raises(ChildProcessError):
+        os.waitpid(-1, os.WNOHANG)
