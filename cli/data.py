@@ -26,25 +26,25 @@ CHECK_EXAMPLES = (
 
 CONVERT_EXAMPLES = (
     "detloss data convert voc VOCdevkit/VOC2007 --split trainval -o train.json",
-    "detloss data convert open_images boxes.csv --classes names.csv --images train/ -o train.json",
+    "detloss data convert openimages boxes.csv --classes names.csv --images train/ -o train.json",
 )
 
 INFO_EXAMPLES = ("detloss data info", "detloss data info dataset=lvis_v1 dataset.root=/data/lvis")
 
-FORMATS = ("voc", "yolo", "open_images")
+FORMATS = ("voc", "yolo", "openimages")
 
 SHOWN = 3
 """Problems of a kind in the table."""
 
 Decode = Annotated[bool, typer.Option("--decode/--no-decode", help="Decode every image, which takes a while.")]
-Format = Annotated[str, typer.Argument(metavar="FORMAT", help="voc, yolo or open_images.")]
+Format = Annotated[str, typer.Argument(metavar="FORMAT", help="voc, yolo or openimages.")]
 Source = Annotated[Path, typer.Argument(metavar="SOURCE", help="The data set's folder, or Open Images' box CSV.")]
 Result = Annotated[Path, typer.Option("-o", "--output", help="The COCO-format file to write.")]
 Split = Annotated[str | None, typer.Option("--split", help="Part of the set (voc, yolo).")]
-Classes = Annotated[Path | None, typer.Option("--classes", help="Class descriptions (open_images).")]
-Images = Annotated[Path | None, typer.Option("--images", help="Folder of images (open_images).")]
-Hierarchy = Annotated[Path | None, typer.Option("--hierarchy", help="Tree of classes (open_images).")]
-Labels = Annotated[Path | None, typer.Option("--labels", help="Verified image labels (open_images).")]
+Classes = Annotated[Path | None, typer.Option("--classes", help="Class descriptions (openimages).")]
+Images = Annotated[Path | None, typer.Option("--images", help="Folder of images (openimages).")]
+Hierarchy = Annotated[Path | None, typer.Option("--hierarchy", help="Tree of classes (openimages).")]
+Labels = Annotated[Path | None, typer.Option("--labels", help="Verified image labels (openimages).")]
 Output = Annotated[Path | None, typer.Option("-o", "--output", help="Write all problems to FILE.csv.")]
 
 
@@ -99,11 +99,11 @@ def convert(
     """Write annotations of another format as a COCO-format file."""
     if format not in FORMATS:
         raise UserError(f"no format '{format}': expected {', '.join(FORMATS)}{nearest(format, FORMATS)}")
-    if format == "open_images":
+    if format == "openimages":
         from detloss.data.open_images import read_open_images
 
         if classes is None or images is None:
-            raise UserError("open_images needs --classes FILE.csv and --images FOLDER")
+            raise UserError("openimages needs --classes FILE.csv and --images FOLDER")
         content = read_open_images(source, classes, images, hierarchy=hierarchy, labels=labels)
     elif format == "voc":
         from detloss.data.voc import read_voc

@@ -36,7 +36,7 @@ def class_stats(cfg: DictConfig) -> ClassStats:
     dataset = cfg.dataset
     if dataset.name == "lvis_v1" and dataset.root is None and dataset.train.annotations is None:
         return ClassStats.lvis_v1()
-    if dataset.format != "shapes" and dataset.train.annotations is not None and dataset.split is None:
+    if dataset.format in ("coco", "lvis") and dataset.train.annotations is not None and dataset.split is None:
         return ClassStats.from_coco(Path(dataset.train.annotations).expanduser())
     return ClassStats.from_coco(dataset_files(dataset).train_annotations)
 

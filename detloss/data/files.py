@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from inspect import signature
 from pathlib import Path
@@ -35,11 +36,22 @@ def dataset_files(dataset: DictConfig) -> DatasetFiles:
     if dataset.format == "shapes":
         paths = _generated(dataset.generator)
         return DatasetFiles(paths.train_annotations, paths.train_images, paths.val_annotations, paths.val_images)
-    train = _split_files(dataset, "train")
+    part_files = _reader(dataset)
+    train = part_files(dataset, "train")
     if dataset.split is not None:
         train_json, val_json = split_annotations(train[0], float(dataset.split), seed=0)
         return DatasetFiles(train_json, train[1], val_json, train[1])
-    return DatasetFiles(*train, *_split_files(dataset, "val"))
+    return DatasetFiles(*train, *part_files(dataset, "val"))
+
+
+def _reader(dataset: DictConfig) -> Callable[[DictConfig, str], tuple[Path, Path]]:
+    """Return what finds a part's annotations and images; those of other layouts are converted."""
+    if dataset.format not in ("voc", "yolo", "openimages"):
+        return _split_files
+    from detloss.data import converted
+
+    readers = {"voc": converted.voc_files, "yolo": converted.yolo_files, "openimages": converted.open_images_files}
+    return readers[dataset.format]
 
 
 def _generated(generator: DictConfig) -> ShapesPaths:

@@ -13,19 +13,22 @@ def read_voc(root: Path, split: str | None = None) -> CocoFile:
     """Return a folder's ``Annotations/*.xml``, or those that ``ImageSets/Main/SPLIT.txt`` lists.
 
     VOC counts pixels from 1 and both corners belong to the box. Objects marked as difficult become crowds. The
-    classes are those that occur, in the order of the alphabet; file names are below ``JPEGImages``.
+    classes are those that occur in any file of the folder, so that all splits have the same, in the order of the
+    alphabet; file names are below ``JPEGImages``.
     """
     folder = root / "Annotations"
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder; expected VOC's layout, Annotations/*.xml")
-    files = sorted(folder.glob("*.xml")) if split is None else _listed(root, split)
-    trees = [(path, _parsed(path)) for path in files]
-    names = sorted({_text(path, thing, "name") for path, tree in trees for thing in tree.iter("object")})
+    trees = {path: _parsed(path) for path in sorted(folder.glob("*.xml"))}
+    names = sorted({_text(path, thing, "name") for path, tree in trees.items() for thing in tree.iter("object")})
     if not names:
         raise UserError(f"{folder}: holds no objects")
     content = CocoFile(names)
     index = {name: position for position, name in enumerate(names)}
-    for path, tree in trees:
+    for path in trees if split is None else _listed(root, split):
+        if path not in trees:
+            raise UserError(f"{path}: no such file, which ImageSets/Main/{split}.txt names")
+        tree = trees[path]
         width, height = (int(_number(path, tree, f"size/{side}")) for side in ("width", "height"))
         image = content.add_image(_text(path, tree, "filename"), width, height)
         for thing in tree.iter("object"):

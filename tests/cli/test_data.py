@@ -50,7 +50,7 @@ def test_convert_writes_a_file_and_refuses_what_it_does_not_know(run_verbs: Call
         f"data convert voc {tmp_path} -o out/a.json",
         f"data convert vocc {tmp_path} -o b.json",
         f"data convert yolo {tmp_path} -o b.json",
-        f"data convert open_images {tmp_path} -o b.json",
+        f"data convert openimages {tmp_path} -o b.json",
         "data",
     )
     assert results[0].code == 0 and "1 images, 1 objects, 1 classes" in results[0].out
