@@ -58,6 +58,24 @@ def test_a_boxes_only_file_with_gaps_in_its_ids_is_read(write):
     assert annotations.frequencies is None and annotations.segmentations is None
 
 
+def test_ids_may_lie_far_apart(write):
+    images, categories = {7: 10**15, 3: -5}, {4: -(2**60), 90: 12}
+    content = json.loads(json.dumps(VALID))
+    for row in content["images"]:
+        row["id"] = images[row["id"]]
+    for row in content["categories"]:
+        row["id"] = categories[row["id"]]
+    for row in content["annotations"]:
+        row["image_id"], row["category_id"] = images[row["image_id"]], categories[row["category_id"]]
+    near, far = read_annotations(write(VALID)), read_annotations(write(content))
+    assert far.image_ids.tolist() == [10**15, -5] and far.category_ids == (-(2**60), 12)
+    for name in ("image_index", "class_index", "boxes"):
+        assert np.array_equal(getattr(far, name), getattr(near, name))
+    content["annotations"][0]["image_id"] = 10**15 - 1
+    with pytest.raises(UserError, match=r"annotations\[0\]: unknown image_id 999999999999999"):
+        read_annotations(write(content))
+
+
 def test_a_file_without_annotations_is_read(write):
     annotations = read_annotations(write(VALID | {"annotations": []}), masks=True)
     assert annotations.boxes.shape == (0, 4) and annotations.offsets.tolist() == [0, 0, 0]
