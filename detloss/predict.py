@@ -11,7 +11,8 @@ from omegaconf import DictConfig
 from PIL import Image
 from torch import Tensor, nn
 
-from detloss import checkpoint, run_folder
+from detloss import build, checkpoint, run_folder
+from detloss.contact_sheet import Cell, cells_of, contact_sheet, most_telling
 from detloss.data.image_files import AnnotatedFiles, ImageFile, ImageFiles
 from detloss.data.transforms import evaluation_transform
 from detloss.errors import UserError
@@ -19,8 +20,10 @@ from detloss.evaluate import checkpoint_path, override, trained_detector
 from detloss.evaluation.predictions import FILE_NAME, Row, encode_masks
 from detloss.picture import Objects, draw_objects, side_by_side
 from detloss.progress import Display
-from detloss.stats import ClassStats
+from detloss.stats import ClassStats, frequency_groups
 from detloss.step import autocast_type, device_name
+
+SHEET = "contact_sheet.png"
 
 
 def predict_images(
@@ -36,9 +39,10 @@ def predict_images(
 ) -> Path:
     """Run a trained detector on images; draw what it finds and write it to ``predictions.json``.
 
-    With annotations only the images that they list are used, the ground truth is drawn beside the detections,
-    and the JSON file is COCO's results format. Without, its rows have ``file_name`` and ``category``, the
-    class's name, instead of ``image_id``. Boxes are x, y, width, height in pixels of the image.
+    With annotations only the images that they list are used, the ground truth is drawn beside the detections, a
+    contact sheet shows hits, confusions and misses by frequency group, and the JSON file is COCO's results format.
+    Without, its rows have ``file_name`` and ``category``, the class's name, instead of ``image_id``. Boxes are
+    x, y, width, height in pixels of the image.
 
     Args:
         run: a run folder.
@@ -75,15 +79,24 @@ def predict_images(
     device = torch.device(device_name(str(cfg.trainer.device)))
     detector = trained_detector(cfg, saved, path)
     detector.to(device).eval()
+    groups = frequency_groups(saved.stats.images, build.group_thresholds(cfg))
     rows: list[Row] = []
+    cells: list[Cell] = []
     with Display("predict", len(files)) as display:
         for done in range(len(files)):
             file = files[done]
             found = detect(cfg, detector, file.image, device)
             rows += _rows(file, found, saved.stats)
-            _save(_picture(file, found, saved.stats.names), output / file.name)
+            truth = _ground_truth(file)
+            _save(_picture(file, found, truth, saved.stats.names), output / file.name)
+            if truth is not None:
+                pixels = file.image.permute(1, 2, 0).numpy()
+                cells = most_telling(cells + cells_of(pixels, truth, found, saved.stats.names, groups))
             display.advance(done + 1)
     print(f"{len(rows)} detections with a score of {score} or more on {len(files)} images, drawn in {output}")
+    if annotations is not None:
+        _save(contact_sheet(cells), output / SHEET)
+        print(f"hits, confusions and misses by frequency group: {output / SHEET}")
     if isinstance(files, AnnotatedFiles) and files.missing:
         print(f"{files.missing} images of {annotations} are not in {images} and were left out")
     return _write(rows, output)
@@ -126,14 +139,19 @@ def _rows(file: ImageFile, found: Objects, stats: ClassStats) -> list[Row]:
     return rows
 
 
-def _picture(file: ImageFile, found: Objects, names: Sequence[str]) -> Image.Image:
+def _ground_truth(file: ImageFile) -> Objects | None:
+    if file.target is None:
+        return None
+    target = {name: torch.as_tensor(value).numpy() for name, value in file.target.items()}
+    return Objects(target["boxes"], target["labels"] - 1, masks=target.get("masks"))
+
+
+def _picture(file: ImageFile, found: Objects, truth: Objects | None, names: Sequence[str]) -> Image.Image:
     """Return the image with the detections, and left of it with the ground truth if there is one."""
     pixels = file.image.permute(1, 2, 0).numpy()
     drawn = draw_objects(pixels, found, names)
-    if file.target is None:
+    if truth is None:
         return drawn
-    target = {name: torch.as_tensor(value).numpy() for name, value in file.target.items()}
-    truth = Objects(target["boxes"], target["labels"] - 1, masks=target.get("masks"))
     return side_by_side([draw_objects(pixels, truth, names), drawn], ["ground truth", "detections"])
 
 

@@ -63,6 +63,7 @@ def test_with_annotations_the_rows_are_the_evaluations_above_the_score(
     tmp_path: Path, run: Path, data: tuple[Path, Path]
 ) -> None:
     found = rows(predict_images(run, data[1], tmp_path / "out", annotations=data[0], score=SCORE))
+    assert (tmp_path / "out" / "contact_sheet.png").is_file()
     saved, cfg = checkpoint.load(run / "last.ckpt"), OmegaConf.load(run / "config.yaml")
     detector = build.detector(cfg, saved.stats, load=False)
     detector.load_state_dict(dict(saved.model))
@@ -96,7 +97,8 @@ def test_every_image_gets_a_picture_of_its_name(tmp_path: Path, run: Path, data:
     predict_images(run, data[1], tmp_path / "compared", annotations=data[0], score=SCORE, limit=2)
     names = [f"{number:04d}.png" for number in range(4)]
     assert sorted(path.name for path in (tmp_path / "plain").iterdir()) == [*names, "predictions.json"]
-    assert sorted(path.name for path in (tmp_path / "compared").iterdir()) == [*names[:2], "predictions.json"]
+    expected = [*names[:2], "contact_sheet.png", "predictions.json"]
+    assert sorted(path.name for path in (tmp_path / "compared").iterdir()) == expected
     plain, compared = (Image.open(tmp_path / part / names[0]) for part in ("plain", "compared"))
     assert compared.width > 2 * plain.width  # the ground truth stands at its left
     detections = np.array(compared)[-plain.height :, -plain.width :]
