@@ -1,6 +1,7 @@
 """Refuse settings of the wrong kind before a run begins."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from inspect import Parameter
 from types import UnionType
 from typing import Literal, Union, get_args, get_origin
 
@@ -157,6 +158,14 @@ KINDS: dict[object, str] = {
     str: "a name",
     type(None): "null",
 }
+
+
+def check_kinds(values: Mapping[str, object], parameters: Mapping[str, Parameter], option: str) -> None:
+    """Raise ``UserError`` for the first value that is not what its parameter is annotated with."""
+    for key, value in values.items():
+        expected = misfit(value, parameters[key].annotation)
+        if expected is not None:
+            raise UserError(f"{option}.{key}={value}: expected {expected}")
 
 
 def misfit(value: object, annotation: object) -> str | None:

@@ -50,6 +50,10 @@ class ClassStats:
         annotated = self.num_images if self.num_annotated_images is None else self.num_annotated_images
         return np.maximum(self.images, 1) / max(annotated, 1)
 
+    def tail(self, fraction: float) -> np.ndarray:
+        """Return which classes are on less than the fraction of the annotated images, [C] (EQL, CVPR 2020)."""
+        return self.image_fractions < fraction
+
     def as_one_class(self) -> "ClassStats":
         """Return the statistics of objects as such, what a region proposal network knows."""
         annotated = self.num_images if self.num_annotated_images is None else self.num_annotated_images
