@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from detloss import build
 from detloss.data.coco import CocoDataset
+from detloss.data.files import training_files
 from detloss.first_batches import show_first_batches
 from detloss.losses import ClassCoder, DetectionLoss, Samples
 from detloss.losses.ecm import foreground_and_background
@@ -34,13 +35,14 @@ class RowCounter(DetectionLoss):
         return max(background, 1) / max(foreground, 1)
 
 
-def measure_background_ratio(cfg: DictConfig, dataset: CocoDataset, *, batches: int) -> float:
+def measure_background_ratio(cfg: DictConfig, *, batches: int) -> float:
     """Return r over the first batches that a training of ``cfg`` would see, before it learns from them.
 
     Rows are sampled proposals in two-stage detectors, anchors or locations in one-stage ones; what the loss
     ignores does not count. The detector starts as the training would. Raises ``UserError`` as training does.
     """
     device = torch.device(device_name(str(cfg.trainer.device)))
+    dataset = CocoDataset(*training_files(cfg.dataset), drop_empty=cfg.dataset.drop_empty)
     torch.manual_seed(cfg.seed)
     detector = build.detector(cfg, dataset.stats).to(device)
     counter = _count_instead_of_learning(detector)
@@ -59,5 +61,5 @@ def _count_instead_of_learning(detector: nn.Module) -> RowCounter:
     head.loss = counter
     if isinstance(detector, RCNN):
         detector.roi_heads.memory = None  # LOCE's; remembered features are no rows of a batch
-        detector.roi_heads.mask_predictor = None  # masks take time and change nothing
+        detector.roi_heads.mask_predictor = None  # masks are not read: they take time and change nothing
     return counter

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig, OmegaConf
 
-from detloss.data.files import DatasetFiles, dataset_files
+from detloss.data.files import DatasetFiles, training_files
 from detloss.data.store import open_annotations
 from detloss.errors import UserError, nearest
 from detloss.settings import check_kinds, decoupled_method
@@ -47,7 +47,7 @@ def training_annotations(cfg: DictConfig) -> Annotations | None:
         return None
     if dataset.format != "shapes" and dataset.train.annotations is not None and dataset.split is None:
         return open_annotations(Path(dataset.train.annotations).expanduser())
-    return open_annotations(dataset_files(dataset).train_annotations)
+    return open_annotations(training_files(dataset)[0])
 
 
 def group_thresholds(cfg: DictConfig) -> tuple[int, int] | None:

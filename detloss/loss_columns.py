@@ -129,7 +129,7 @@ def tail(stats: ClassStats, *, tail_fraction: float) -> list[Column]:
     """EQL, DropLoss and Gumbel: 1 for the classes that are spared."""
     return [
         Column("image_fraction", "on images", ".3%", stats.image_fractions),
-        Column("tail", "tail", ".0f", stats.tail(tail_fraction).astype(np.float64)),
+        Column("tail", "tail", ".0f", stats.tail(tail_fraction).astype(np.int64)),
     ]
 
 
@@ -143,8 +143,8 @@ def bags(stats: ClassStats, *, bins: tuple[int, ...] = (10, 100, 1000)) -> list[
     """The bin of every class, from 0, and how many classes share it."""
     index = margins.count_bins(stats.instances, list(bins))
     return [
-        Column("bin", "bin", ".0f", index.astype(np.float64)),
-        Column("bin_classes", "classes in it", ".0f", np.bincount(index)[index].astype(np.float64)),
+        Column("bin", "bin", ".0f", index),
+        Column("bin_classes", "classes in it", ".0f", np.bincount(index)[index]),
     ]
 
 

@@ -71,7 +71,7 @@ class StatsTable:
         rows = tuple(
             Row(
                 "class", stats.category_ids[index], stats.names[index], groups[index], 1,
-                {column.name: float(column.values[index]) for column in columns},
+                {column.name: column.values[index].item() for column in columns},
             )
             for index in by_images(stats).tolist()
         )  # fmt: skip

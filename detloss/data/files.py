@@ -37,6 +37,14 @@ def dataset_files(dataset: DictConfig) -> DatasetFiles:
     return DatasetFiles(*train, *_split_files(dataset, "val"))
 
 
+def training_files(dataset: DictConfig) -> tuple[Path, Path]:
+    """Return the annotation file and the image folder to train on, without asking for those to validate with."""
+    if dataset.format == "shapes" or dataset.split is not None:
+        files = dataset_files(dataset)
+        return files.train_annotations, files.train_images
+    return _split_files(dataset, "train")
+
+
 def _generated(generator: DictConfig) -> ShapesPaths:
     known = set(signature(shapes_dataset).parameters) - {"root", "progress"}
     options = {str(key): value for key, value in generator.items()}
