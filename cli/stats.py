@@ -202,8 +202,8 @@ def _measured(cfg: DictConfig, batches: int) -> tuple[float | None, str]:
     ratio = measure_background_ratio(cfg, batches=batches)
     rows = "proposals" if cfg.model.stage == "two_stage" else "anchors or locations"
     return ratio, (
-        f"model={cfg.model.name}: r = {ratio:.4f} background {rows} for a foreground one, on {batches} batches of "
-        f"{cfg.schedule.batch_size}"
+        f"model={cfg.model.name}: r = {ratio:.6g} background {rows} for a foreground one, measured on {batches} x "
+        f"{cfg.schedule.batch_size} images"
     )
 
 

@@ -86,10 +86,11 @@ def sampling(stats: ClassStats, epochs: Mapping[str, Epoch]) -> Figure:
     panels = figure.subplots(2, 1, sharex=True)
     order = by_images(stats)
     ranks = np.arange(1, len(order) + 1)
-    size = 6.0 if len(order) <= NAMED else 2.5
+    size = 6.0 if len(order) <= NAMED else 2.0
     for axes, what, before in zip(panels, ("images", "instances"), (stats.images, stats.instances), strict=True):
-        axes.plot(ranks, before[order], color="black", linewidth=0.9, label="the data set")
-        for (name, epoch), (colour, marker) in zip(epochs.items(), SAMPLER_MARKS, strict=False):
+        axes.plot(ranks, before[order], color="black", linewidth=0.9, label="the data set, and uniform")
+        others = {name: epoch for name, epoch in epochs.items() if name != "uniform"}
+        for (name, epoch), (colour, marker) in zip(others.items(), SAMPLER_MARKS, strict=False):
             counts = epoch.images if what == "images" else epoch.instances
             axes.plot(
                 ranks, counts[order], marker, markersize=size, color=colour, fillstyle="none",
@@ -99,7 +100,7 @@ def sampling(stats: ClassStats, epochs: Mapping[str, Epoch]) -> Figure:
         axes.grid(axis="y", alpha=0.3)
     _class_axis(panels[1], stats, order)
     figure.legend(
-        *panels[0].get_legend_handles_labels(), frameon=False, loc="outside upper left", ncols=3,
+        *panels[0].get_legend_handles_labels(), frameon=False, loc="outside upper left", ncols=4,
         markerscale=1 if len(order) <= NAMED else 2.5,
     )  # fmt: skip
     return figure
