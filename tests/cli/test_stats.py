@@ -115,7 +115,7 @@ def test_a_model_that_is_named_has_its_background_measured(run_verbs: Callable, 
     assert (wrong.code, wrong.err.count("\n")) == (2, 1) and "schedule.batch_size=0" in wrong.err
 
 
-def test_a_place_that_cannot_be_written_is_refused_at_once(run_verbs: Callable, tmp_path: Path) -> None:
+def test_words_that_cannot_be_followed_are_one_line(run_verbs: Callable, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     (tmp_path / "folder.csv").mkdir()
     refusals = {
@@ -124,6 +124,14 @@ def test_a_place_that_cannot_be_written_is_refused_at_once(run_verbs: Callable, 
         "-o folder.csv": "-o folder.csv: is a folder; give a file",
         "--cooccurrence c.json": "--cooccurrence c.json: expected a name that ends in .csv or .npz",
         "--figures file/inside": "--figures file/inside: file is a file; give a folder",
+        "dataset=lvis_v1 sampler.threshold=few": "sampler.threshold=few: expected a number of at least 0",
+        "dataset=lvis_v1 dataset.groups=[9,1]": "dataset.groups=[9, 1]: expected 0 <= a <= b",
+        "dataset=lvis_v1 loss=ldam loss.two_stage.max_margin=wide": (
+            "loss.two_stage.max_margin=wide: expected a number"
+        ),
+        "dataset=lvis_v1 loss=ecm loss.two_stage.background_ratio=-1": (
+            "loss.two_stage.background_ratio=-1: expected a number above 0, or null"
+        ),
         "dataset=lvis_v1 --cooccurrence c.npz": "--cooccurrence needs the annotation file; give dataset.root=DIR",
     }
     results, _ = run_verbs(*(f"stats {words}" for words in refusals))
