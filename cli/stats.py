@@ -89,7 +89,7 @@ class _Run:
             notes.insert(0, f"loss={self.cfg.loss.name}: no margins or weights from class counts")
         told = "what an epoch shows needs the annotation file (dataset.root=DIR)"
         if name in epochs:
-            told = f"{epochs[name].length:,.0f} images an epoch"
+            told = f"{epochs[name].length:,.0f} images an epoch, drawn from {epochs[name].num_images:,}"
         notes.append(f"sampler={name}: {told}")
         return self.table([*(columns if name != "uniform" else []), *of_loss])  # uniform: the counts say it
 

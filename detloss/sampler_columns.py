@@ -14,6 +14,7 @@ from detloss.stats_table import Column
 class Epoch:
     """What an epoch shows on average: how many images, and of each class images and instances, [C] float64."""
 
+    num_images: int  # that it is drawn from
     length: float
     images: np.ndarray
     instances: np.ndarray
@@ -24,6 +25,7 @@ class Epoch:
         times = sampler.expected_counts()
         images, classes = labels.pairs
         return cls(
+            num_images=len(labels),
             length=float(times.sum()),
             images=np.bincount(classes, times[images], minlength=labels.num_classes),
             instances=np.bincount(labels.class_index, times[labels.image_index], minlength=labels.num_classes),

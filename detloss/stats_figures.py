@@ -101,7 +101,7 @@ def sampling(stats: ClassStats, epochs: Mapping[str, Epoch]) -> Figure:
     _class_axis(panels[1], stats, order)
     figure.legend(
         *panels[0].get_legend_handles_labels(), frameon=False, loc="outside upper left", ncols=4,
-        markerscale=1 if len(order) <= NAMED else 2.5,
+        fontsize=9, columnspacing=1.2, markerscale=1 if len(order) <= NAMED else 2.5,
     )  # fmt: skip
     return figure
 

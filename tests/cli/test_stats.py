@@ -48,7 +48,7 @@ def test_sampling_and_files_need_no_torch(run_verbs: Callable, tiny_coco: Callab
     assert "repeats" in rfs.out and "instances/epoch" in rfs.out and "gamma+" not in rfs.out
     assert "loss=ce: no margins or weights from class counts" in rfs.out
     assert "M as label" in seesaw.out and "repeats" not in seesaw.out
-    assert "sampler=class_aware: 8 images an epoch" in seesaw.out
+    assert "sampler=class_aware: 8 images an epoch, drawn from 8" in seesaw.out
     with (tmp_path / "c.csv").open() as file:
         table = np.array([row[1:] for row in list(csv.reader(file))[1:]], dtype=np.int64)
     with np.load(tmp_path / "c.npz") as content:
