@@ -1,10 +1,16 @@
 """What the command line may choose from: the config groups of ``detloss.conf``, read without Hydra."""
 
+from __future__ import annotations  # omegaconf is imported where it is used
+
 from collections.abc import Iterator
 from importlib.resources import files
 from importlib.resources.abc import Traversable
+from typing import TYPE_CHECKING
 
 from detloss.errors import UserError, nearest
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
 
 STAGES = ("two_stage", "one_stage")
 
@@ -41,6 +47,22 @@ def state_of_loss(option: str) -> str | None:
 
     state = yaml.safe_load(_text("loss", option)).get("state")
     return None if state is None else str(state)
+
+
+def each_option(cfg: DictConfig, group: str) -> dict[str, DictConfig]:
+    """Return every option of ``group`` as it stands in its file, with references resolved in ``cfg``.
+
+    The option that ``cfg`` has chosen, known by its ``_target_`` or its name, is the one in ``cfg`` itself.
+    """
+    from omegaconf import OmegaConf
+
+    found = {}
+    for option in options(group):
+        changed = OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != group])
+        changed[group] = OmegaConf.create(_text(group, option))
+        same = [changed[group].get(key) == cfg[group].get(key) for key in ("_target_", "name")]
+        found[option] = cfg[group] if all(same) else changed[group]
+    return found
 
 
 def loss_targets() -> list[tuple[str, str, str]]:

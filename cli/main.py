@@ -39,7 +39,10 @@ EXAMPLES = {
         "detloss predict run=outputs/shapes-maskrcnn-ecm images=photo.jpg",
         "detloss predict run=outputs/RUN images=photos/ annotations=instances.json score=0.5 output=drawn",
     ),
-    "stats": ("detloss stats", "detloss stats dataset=lvis_v1 loss=ecm -o lvis.csv"),
+    "stats": (
+        "detloss stats loss=seesaw sampler=rfs",
+        "detloss stats dataset=lvis_v1 loss=ecm -o lvis.csv --figures figures",
+    ),
     "show": ("detloss show dataset=lvis_v1 model=maskrcnn loss=ecm", "detloss show experiment=ecm_table2"),
     "list": ("detloss list", "detloss list loss"),
     "doctor": ("detloss doctor", "detloss doctor dataset=coco dataset.root=/data/coco"),

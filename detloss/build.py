@@ -14,16 +14,19 @@ from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig, OmegaConf
 
-from detloss.data.files import DatasetFiles, dataset_files
+from detloss.data.files import DatasetFiles, training_files
+from detloss.data.store import open_annotations
 from detloss.errors import UserError, nearest
-from detloss.settings import decoupled_method, misfit
+from detloss.settings import check_kinds, decoupled_method
 from detloss.stats import ClassStats
 
 if TYPE_CHECKING:
     from torch import nn
     from torch.optim import Optimizer
 
+    from detloss.data.annotations import Annotations
     from detloss.data.coco import CocoDataset
+    from detloss.data.image_labels import ImageLabels
     from detloss.data.samplers import EpochSampler
     from detloss.losses import DetectionLoss
     from detloss.losses.coder import ClassCoder
@@ -33,12 +36,18 @@ TRUSTED_PACKAGES = ("detloss.", "torch.nn.", "torch.optim.")
 
 def class_stats(cfg: DictConfig) -> ClassStats:
     """Return the training set's statistics; those of LVIS v1 are at hand without its files."""
+    annotations = training_annotations(cfg)
+    return ClassStats.lvis_v1() if annotations is None else ClassStats.from_annotations(annotations)
+
+
+def training_annotations(cfg: DictConfig) -> Annotations | None:
+    """Return the training set's annotations; None where only the counts of LVIS v1 are at hand."""
     dataset = cfg.dataset
     if dataset.name == "lvis_v1" and dataset.root is None and dataset.train.annotations is None:
-        return ClassStats.lvis_v1()
+        return None
     if dataset.format in ("coco", "lvis") and dataset.train.annotations is not None and dataset.split is None:
-        return ClassStats.from_coco(Path(dataset.train.annotations).expanduser())
-    return ClassStats.from_coco(dataset_files(dataset).train_annotations)
+        return open_annotations(Path(dataset.train.annotations).expanduser())
+    return open_annotations(training_files(dataset)[0])
 
 
 def group_thresholds(cfg: DictConfig) -> tuple[int, int] | None:
@@ -71,7 +80,12 @@ def validation_set(cfg: DictConfig, files: DatasetFiles) -> CocoDataset:
 
 
 def sampler(cfg: DictConfig, dataset: CocoDataset) -> EpochSampler:
-    built: EpochSampler = instantiate(cfg.sampler, dataset.image_labels, option="sampler")  # type: ignore[assignment]
+    return sampler_of(cfg.sampler, dataset.image_labels)
+
+
+def sampler_of(node: DictConfig, labels: ImageLabels) -> EpochSampler:
+    """Return the sampler that a config of the group ``sampler`` describes; this needs no torch."""
+    built: EpochSampler = instantiate(node, labels, option="sampler")  # type: ignore[assignment]
     return built
 
 
@@ -194,9 +208,7 @@ def instantiate(node: DictConfig, *arguments: object, option: str) -> object:
     for key in values:
         if key not in accepted:
             raise UserError(f"{option} has no option '{key}'{nearest(key, accepted)}")
-        expected = misfit(values[key], accepted[key].annotation)
-        if expected is not None:
-            raise UserError(f"{option}.{key}={values[key]}: expected {expected}")
+    check_kinds(values, accepted, option)
     try:
         return target(*arguments, **values)
     except (TypeError, ValueError) as error:
@@ -210,10 +222,6 @@ def _container(node: DictConfig) -> dict[object, object]:
 
 
 def _trusted_class(path: str, option: str) -> type:
-    from torch import nn
-    from torch.optim import Optimizer
-    from torch.utils.data import Dataset
-
     from detloss.data.samplers import EpochSampler
 
     module, _, name = path.rpartition(".")
@@ -223,8 +231,16 @@ def _trusted_class(path: str, option: str) -> type:
             found = getattr(import_module(module), name, None)
         except ImportError:
             found = None
-    if isinstance(found, type) and issubclass(found, nn.Module | Optimizer | Dataset | EpochSampler):
+    if isinstance(found, type) and (issubclass(found, EpochSampler) or _is_torch_object(found)):
         return found
     raise UserError(
         f"{option}._target_={path}: expected a module, optimizer, data set or sampler of detloss or torch"
     )
+
+
+def _is_torch_object(found: type) -> bool:
+    from torch import nn
+    from torch.optim import Optimizer
+    from torch.utils.data import Dataset
+
+    return issubclass(found, nn.Module | Optimizer | Dataset)

@@ -15,8 +15,6 @@ from torch import nn
 
 from detloss import build, calibration, checkpoint, run_folder
 from detloss.data.files import DatasetFiles, dataset_files
-from detloss.data.loader import BatchPlan, training_loader
-from detloss.data.transforms import training_transform
 from detloss.errors import UserError, nearest
 from detloss.evaluate import (
     Metrics,
@@ -28,12 +26,12 @@ from detloss.evaluate import (
     trained_detector,
 )
 from detloss.evaluation.result import Evaluation
+from detloss.first_batches import show_first_batches
 from detloss.losses import ClassCoder, DetectionLoss
 from detloss.models.causal import CausalLinear
 from detloss.models.rcnn import RCNN
-from detloss.progress import Display
 from detloss.stats import ClassStats
-from detloss.step import autocast_type, device_name
+from detloss.step import device_name
 
 OPTIONS: dict[str, dict[str, float]] = {
     "norcal": {"gamma": 0.6},
@@ -169,53 +167,20 @@ def _logn(
     recorder = calibration.LogitMoments(loss.coder)
     watched = copy.deepcopy(detector)  # running averages of many kinds move in training, and are not to be kept
     watched.roi_heads.loss, watched.roi_heads.memory = recorder, None
-    _look_at_training_batches(cfg, watched, stats, files, batches, device)
-    return calibration.logn(loss.coder, *recorder.moments())
-
-
-@torch.no_grad()
-def _look_at_training_batches(
-    cfg: DictConfig,
-    detector: nn.Module,
-    stats: ClassStats,
-    files: DatasetFiles,
-    batches: int,
-    device: torch.device,
-) -> None:
-    """Run the detector as in training on the run's own first batches, an image at a time; it learns nothing."""
     dataset = build.training_set(cfg, files)
     if dataset.stats.category_ids != stats.category_ids:
         raise UserError(
             f"{files.train_annotations}: its {len(dataset.category_ids)} categories are not the "
             f"{stats.num_classes} that the run was trained on"
         )
-    size = cfg.schedule.batch_size
-    plan = BatchPlan(build.sampler(cfg, dataset), dataset.sizes, batch_size=size, seed=cfg.seed)
-    images = training_loader(
-        dataset,
-        training_transform(cfg.dataset.scales, cfg.dataset.max_size, cfg.dataset.flip),
-        plan,
-        last_step=batches,
-        accumulate=size,
-        workers=cfg.trainer.workers,
-    )
-    precision = autocast_type(cfg.trainer.precision, device)
-    torch.manual_seed(cfg.seed)  # proposals are drawn at random
-    detector.train()
-    for module in detector.modules():
+    watched.train()
+    for module in watched.modules():
         if isinstance(module, nn.modules.batchnorm._BatchNorm):
             module.eval()  # as at inference: an image alone has other statistics than a batch
-    with Display("logits", batches) as display:
-        for done, (pixels, targets) in enumerate(images, start=1):
-            with torch.autocast(device.type, precision, enabled=precision is not torch.float32):
-                detector(
-                    [image.to(device) for image in pixels],
-                    [{key: value.to(device) for key, value in target.items()} for target in targets],
-                )
-            if done % size == 0:
-                display.advance(done // size)
-                if done % (50 * size) == 0:
-                    display.note(done // size, {})
+    show_first_batches(
+        cfg, watched, dataset, batches, device=device, accumulate=cfg.schedule.batch_size, title="logits"
+    )
+    return calibration.logn(loss.coder, *recorder.moments())
 
 
 def _show(evaluation: Evaluation, title: str) -> None:

@@ -5,6 +5,7 @@ Symbols follow "Long-tail Detection with Effective Class-Margins" (ECM, ECCV 202
 A class that never occurs counts as 1, so nothing here is infinite.
 """
 
+from collections.abc import Sequence
 from statistics import NormalDist
 
 import numpy as np
@@ -30,6 +31,14 @@ def negative_counts(positive: ArrayLike, background: float = 0.0) -> Array:
     """Return n_{-c} [C] = (sum of all counts, background included) - n_c (eq. 37), at least 1."""
     counts = np.asarray(positive, dtype=np.float64)
     return np.maximum(counts.sum() + background - counts, 1.0)
+
+
+def class_counts(instances: ArrayLike, background_ratio: float | None = None) -> tuple[Array, Array]:
+    """Return n_c and n_{-c} [C]; with a background ratio r both are [C + 1], the background last (eq. 35-37)."""
+    positive = positive_counts(instances)
+    if background_ratio is not None:
+        positive = np.append(positive, max(background_count(positive, background_ratio), 1.0))
+    return positive, negative_counts(positive)
 
 
 def ratio(positive: ArrayLike, negative: ArrayLike) -> Array:
@@ -68,6 +77,15 @@ def detection_weight(alpha: ArrayLike) -> Array:
     return alpha * np.log1p(1.0 / alpha)
 
 
+def surrogate_gradients(logit: ArrayLike, alpha: float) -> tuple[Array, Array]:
+    """Return the sizes of ECM's gradients by f on a positive and on a negative, without m_c (eq. 33, 34).
+
+    They are 2 (1 - s) and 2 s of the surrogate score s = sigmoid(2 f - log(alpha) / 4); the first is downwards.
+    """
+    half = (2 * np.asarray(logit, dtype=np.float64) - 0.25 * np.log(alpha)) / 2
+    return 1 - np.tanh(half), 1 + np.tanh(half)  # 2 sigmoid(x) = 1 + tanh(x / 2), finite for any x
+
+
 def log_priors(instances: ArrayLike, background_ratio: float | None = None) -> Array:
     """Return log pi [C + 1], the log share of each class among the instances; background's is 0 (no shift).
 
@@ -91,6 +109,34 @@ def inverse_power_weights(instances: ArrayLike, exponent: float) -> Array:
     """Return (n_c / sum n)^-exponent [C], scaled to a mean of 1 (DisAlign, CVPR 2021)."""
     positive = positive_counts(instances)
     return _of_mean_1((positive / positive.sum()) ** -exponent)
+
+
+def label_margins(instances: ArrayLike, max_margin: float) -> Array:
+    """Return max_margin (min_k n_k / n_c)^(1/4) [C], what is taken off the label's logit (LDAM, NeurIPS 2019)."""
+    positive = positive_counts(instances)
+    return max_margin * (positive.min() / positive) ** 0.25
+
+
+def mitigation(instances: ArrayLike, power: float) -> Array:
+    """Return M_ij = min(1, N_j / N_i)^power [C, C], how hard class i's samples push class j (Seesaw, CVPR 2021).
+
+    Row i is the label's class and column j the class that is a negative there; 1 where j is the more frequent.
+    """
+    log_counts = np.log(positive_counts(instances))
+    return np.exp(power * np.minimum(log_counts[None, :] - log_counts[:, None], 0.0))
+
+
+def count_bins(instances: ArrayLike, bounds: Sequence[int]) -> NDArray[np.int64]:
+    """Return the bin [C] of every class, 0..B, bin b from count bounds[b - 1] on (BAGS, CVPR 2020)."""
+    if list(bounds) != sorted(bounds):
+        raise ValueError(f"bins must ascend, got {list(bounds)}")
+    return np.digitize(np.asarray(instances), bounds)
+
+
+def sampling_weights(images: ArrayLike, power: float) -> Array:
+    """Return images^power [C], 0 for a class in none, to which the federated loss draws negative classes."""
+    counts = np.asarray(images, dtype=np.float64)
+    return np.where(counts > 0, np.maximum(counts, 1.0) ** power, 0.0)
 
 
 def _of_mean_1(values: Array) -> Array:

@@ -1,6 +1,7 @@
 """Refuse settings of the wrong kind before a run begins."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from inspect import Parameter
 from types import UnionType
 from typing import Literal, Union, get_args, get_origin
 
@@ -76,10 +77,8 @@ def check_settings(cfg: DictConfig) -> None:
         chosen = str(OmegaConf.select(cfg, key))
         if chosen not in options:
             raise UserError(f"{key}={chosen}: expected {' or '.join(options)}{nearest(chosen, options)}")
-    for key, (expected, holds) in RULES.items():
-        value = OmegaConf.select(cfg, key)
-        if not holds(value):
-            raise UserError(f"{key}={value}: expected {expected}")
+    for key, rule in RULES.items():
+        require(key, OmegaConf.select(cfg, key), rule)
     if cfg.trainer.patience is not None and cfg.trainer.evaluate_every is None:
         raise UserError("trainer.patience counts evaluations: give trainer.evaluate_every=STEPS, too")
     scales = cfg.dataset.scales
@@ -88,6 +87,13 @@ def check_settings(cfg: DictConfig) -> None:
     ):
         raise UserError(f"dataset.scales={scales}: expected shortest sides in pixels such as [640,800], or null")
     _check_length(cfg.schedule, "schedule")
+
+
+def require(key: str, value: object, rule: Rule) -> None:
+    """Raise ``UserError`` if the value is not what the rule says."""
+    expected, holds = rule
+    if not holds(value):
+        raise UserError(f"{key}={value}: expected {expected}")
 
 
 def check_classifier_fits(cfg: DictConfig) -> None:
@@ -157,6 +163,14 @@ KINDS: dict[object, str] = {
     str: "a name",
     type(None): "null",
 }
+
+
+def check_kinds(values: Mapping[str, object], parameters: Mapping[str, Parameter], option: str) -> None:
+    """Raise ``UserError`` for the first value that is not what its parameter is annotated with."""
+    for key, value in values.items():
+        expected = misfit(value, parameters[key].annotation)
+        if expected is not None:
+            raise UserError(f"{option}.{key}={value}: expected {expected}")
 
 
 def misfit(value: object, annotation: object) -> str | None:

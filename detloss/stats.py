@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from detloss.data.annotations import Annotations
+from detloss.data.image_labels import ImageLabels
 from detloss.data.store import open_annotations
 from detloss.errors import UserError
 
@@ -49,6 +50,10 @@ class ClassStats:
         annotated = self.num_images if self.num_annotated_images is None else self.num_annotated_images
         return np.maximum(self.images, 1) / max(annotated, 1)
 
+    def tail(self, fraction: float) -> np.ndarray:
+        """Return which classes are on less than the fraction of the annotated images, [C] (EQL, CVPR 2020)."""
+        return self.image_fractions < fraction
+
     def as_one_class(self) -> "ClassStats":
         """Return the statistics of objects as such, what a region proposal network knows."""
         annotated = self.num_images if self.num_annotated_images is None else self.num_annotated_images
@@ -88,23 +93,15 @@ class ClassStats:
     @classmethod
     def from_annotations(cls, annotations: Annotations, images: np.ndarray | None = None) -> "ClassStats":
         """Count annotations that are already read, of all images or of those at the positions ``images``."""
-        chosen = np.ones(len(annotations.image_ids), dtype=bool)
-        if images is not None:
-            chosen = np.isin(np.arange(len(chosen)), images)
-        counted = ~annotations.iscrowd & chosen[annotations.image_index]
-        num_classes = len(annotations.category_ids)
-        classes = annotations.class_index[counted]
-        # Sorted, as that is much faster than `np.unique`: where a pair differs from the one before, it is new.
-        pairs = np.sort(annotations.image_index[counted] * num_classes + classes)
-        new = np.append(True, pairs[1:] != pairs[:-1])[: len(pairs)]
-        annotated = np.bincount(annotations.image_index, minlength=len(chosen)) > 0
+        labels = ImageLabels.from_annotations(annotations, images)
+        annotated = np.diff(annotations.offsets) > 0  # crowds included, as the official tools count
         return cls(
             names=annotations.category_names,
             category_ids=annotations.category_ids,
-            num_images=int(chosen.sum()),
-            instances=np.bincount(classes, minlength=num_classes),
-            images=np.bincount(pairs[new] % num_classes, minlength=num_classes),
-            num_annotated_images=int((annotated & chosen).sum()),
+            num_images=len(labels),
+            instances=labels.instances,
+            images=labels.images,
+            num_annotated_images=int((annotated if images is None else annotated[images]).sum()),
         )
 
     @classmethod

@@ -1,19 +1,28 @@
-"""Class statistics as a table: counts, margins and sampling of every class and frequency group (no torch)."""
+"""Class statistics as a table: counts, and whatever else has a number for every class and group (no torch)."""
 
 import csv
 import io
 from collections.abc import Sequence
-from dataclasses import asdict, astuple, dataclass, fields
+from dataclasses import dataclass
 
 import numpy as np
 
-from detloss import margins
-from detloss.data.samplers import repeat_factors_by_class
 from detloss.stats import ClassStats, frequency_groups
 
 
+@dataclass(frozen=True, eq=False)
+class Column:
+    """A number for every class, [C], and one for the background where it has a meaning."""
+
+    name: str  # in files: "ecm.gamma_plus"
+    heading: str  # on a terminal: "gamma+"
+    form: str  # how a number is written there: ".4f"
+    values: np.ndarray
+    background: float | None = None
+
+
 @dataclass(frozen=True)
-class ClassRow:
+class Row:
     """One line of the table: a class, the background, or the means over the classes of a group."""
 
     kind: str  # class | background | group
@@ -21,56 +30,60 @@ class ClassRow:
     name: str
     group: str  # r | c | f, empty for the background
     classes: int
-    images: float
-    instances: float
-    alpha: float  # n_- / n_+ (Theorem 2, ECM, ECCV 2022)
-    gamma_plus: float  # margins (eq. 8)
-    gamma_minus: float
-    weight_plus: float  # inverse margins (eq. 11)
-    weight_minus: float
-    logit_shift: float  # log(w+ / w-)
-    detection_weight: float  # m_c
-    repeat_factor: float  # RFS (LVIS, CVPR 2019)
+    values: dict[str, float | None]  # by column name; None where it has no meaning
 
-
-COLUMNS = tuple(field.name for field in fields(ClassRow))
+    def flat(self) -> dict[str, object]:
+        """Return the values beside the other fields."""
+        fields = {"kind": self.kind, "category_id": self.category_id, "name": self.name}
+        return {**fields, "group": self.group, "classes": self.classes, **self.values}
 
 
 @dataclass(frozen=True)
 class StatsTable:
     """The rows in the order of the table: classes by falling number of images, background, groups r, c, f."""
 
-    classes: tuple[ClassRow, ...]
-    background: ClassRow | None
-    groups: tuple[ClassRow, ...]
+    columns: tuple[Column, ...]
+    classes: tuple[Row, ...]
+    background: Row | None
+    groups: tuple[Row, ...]
 
     @classmethod
     def make(
         cls,
         stats: ClassStats,
+        columns: Sequence[Column],
         *,
-        background_ratio: float | None,
         thresholds: tuple[int, int] | None,
-        repeat_threshold: float,
+        background_instances: float | None = None,
     ) -> "StatsTable":
-        """Compute the table; ``background_ratio`` is r of eq. 35, or None for heads without background.
+        """Put ``columns`` beside the counts.
 
-        ``thresholds`` divide the frequency groups (None: thirds) and ``repeat_threshold`` is the t of RFS.
+        ``thresholds`` divide the frequency groups (None: thirds); ``background_instances`` is n_bg of eq. 35, ECM.
+        There is a background row where any column has a number for it.
         """
-        columns = _Columns.make(stats, background_ratio, repeat_threshold)
-        groups = frequency_groups(stats.images, thresholds)
-        order = np.lexsort((np.arange(stats.num_classes), -stats.instances, -stats.images))
-        rows = tuple(
-            columns.row(index, "class", stats.category_ids[index], stats.names[index], groups[index])
-            for index in order.tolist()
+        background_images = None if background_instances is None else float(stats.num_images)
+        columns = (
+            Column("images", "images", ",.0f", stats.images, background_images),
+            Column("instances", "instances", ",.0f", stats.instances, background_instances),
+            *columns,
         )
+        groups = frequency_groups(stats.images, thresholds)
+        rows = tuple(
+            Row(
+                "class", stats.category_ids[index], stats.names[index], groups[index], 1,
+                {column.name: column.values[index].item() for column in columns},
+            )
+            for index in by_images(stats).tolist()
+        )  # fmt: skip
+        of_background = {column.name: column.background for column in columns}
         background = None
-        if background_ratio is not None:
-            background = columns.row(stats.num_classes, "background", None, "background", "")
-        members = {group: [row for row in rows if row.group == group] for group in "rcf"}
-        return cls(rows, background, tuple(_mean_row(group, rows) for group, rows in members.items() if rows))
+        if any(value is not None for value in of_background.values()):
+            background = Row("background", None, "background", "", 1, of_background)
+        members = {group: [index for index, own in enumerate(groups) if own == group] for group in "rcf"}
+        means = tuple(_mean_row(group, columns, indices) for group, indices in members.items() if indices)
+        return cls(columns, rows, background, means)
 
-    def rows(self) -> tuple[ClassRow, ...]:
+    def rows(self) -> tuple[Row, ...]:
         """Return all rows: classes, background, groups."""
         background = () if self.background is None else (self.background,)
         return (*self.classes, *background, *self.groups)
@@ -78,59 +91,26 @@ class StatsTable:
     def to_csv(self) -> str:
         """Return the rows as CSV with a header; ``kind`` tells classes, background and groups apart."""
         text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(COLUMNS)
-        writer.writerows(astuple(row) for row in self.rows())
+        rows = [row.flat() for row in self.rows()]
+        writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
         return text.getvalue()
 
     def to_json(self) -> dict[str, object]:
         """Return the rows as plain dicts under ``classes``, ``background`` (or None) and ``groups``."""
         return {
-            "classes": [asdict(row) for row in self.classes],
-            "background": None if self.background is None else asdict(self.background),
-            "groups": [asdict(row) for row in self.groups],
+            "classes": [row.flat() for row in self.classes],
+            "background": None if self.background is None else self.background.flat(),
+            "groups": [row.flat() for row in self.groups],
         }
 
 
-@dataclass(frozen=True)
-class _Columns:
-    """The columns as float64 arrays, [C], or [C + 1] with the background last."""
-
-    images: np.ndarray
-    instances: np.ndarray
-    derived: tuple[np.ndarray, ...]  # from alpha to the repeat factor, in the order of `ClassRow`
-
-    @classmethod
-    def make(cls, stats: ClassStats, background_ratio: float | None, repeat_threshold: float) -> "_Columns":
-        positive = margins.positive_counts(stats.instances)
-        images = stats.images.astype(np.float64)
-        instances = stats.instances.astype(np.float64)
-        repeat_factor = repeat_factors_by_class(stats.images, stats.num_images, repeat_threshold)
-        if background_ratio is not None:
-            background = margins.background_count(positive, background_ratio)
-            positive = np.append(positive, background)
-            images = np.append(images, stats.num_images)
-            instances = np.append(instances, background)
-            repeat_factor = np.append(repeat_factor, 1.0)
-        negative = margins.negative_counts(positive)
-        alpha = margins.ratio(positive, negative)
-        derived = (
-            alpha,
-            *margins.margins(positive, negative),
-            *margins.weights(positive, negative),
-            margins.logit_shift(positive, negative),
-            margins.detection_weight(alpha),
-            repeat_factor,
-        )
-        return cls(images, instances, derived)
-
-    def row(self, index: int, kind: str, category_id: int | None, name: str, group: str) -> ClassRow:
-        counts = float(self.images[index]), float(self.instances[index])
-        return ClassRow(
-            kind, category_id, name, group, 1, *counts, *(float(column[index]) for column in self.derived)
-        )
+def by_images(stats: ClassStats) -> np.ndarray:
+    """Return the classes [C] by falling number of images, and of instances where these are equal."""
+    return np.lexsort((np.arange(stats.num_classes), -stats.instances, -stats.images))
 
 
-def _mean_row(group: str, rows: Sequence[ClassRow]) -> ClassRow:
-    means = np.mean([astuple(row)[5:] for row in rows], axis=0).tolist()
-    return ClassRow("group", None, {"r": "rare", "c": "common", "f": "frequent"}[group], group, len(rows), *means)
+def _mean_row(group: str, columns: Sequence[Column], indices: list[int]) -> Row:
+    means: dict[str, float | None] = {column.name: float(np.mean(column.values[indices])) for column in columns}
+    return Row("group", None, {"r": "rare", "c": "common", "f": "frequent"}[group], group, len(indices), means)

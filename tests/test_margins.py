@@ -89,3 +89,34 @@ def test_lvis_v1_has_the_margins_of_the_official_code() -> None:
     assert weight[-1] == pytest.approx(0.3147, abs=5e-5)
     assert weight[:-1].min() == pytest.approx(0.9973, abs=5e-5)
     assert 0.99999 < weight[:-1].max() < 1
+
+
+@pytest.mark.parametrize("alpha", [1.0, 50.0, 1e6])
+def test_surrogate_gradients_are_eq_33_and_34_written_out(alpha: float) -> None:
+    gamma_plus = alpha**0.25 / (1 + alpha**0.25)
+    w_plus, w_minus = 1 / gamma_plus, 1 / (1 - gamma_plus)
+    logits = [-3.0, -0.5, 0.0, 1.0, 4.0]
+    on_positive, on_negative = margins.surrogate_gradients(logits, alpha)
+    for f, pulled, pushed in zip(logits, on_positive, on_negative, strict=True):
+        total = w_plus * math.exp(f) + w_minus * math.exp(-f)
+        assert pulled == pytest.approx(2 * w_minus * math.exp(-f) / total, rel=1e-12)
+        assert pushed == pytest.approx(2 * w_plus * math.exp(f) / total, rel=1e-12)
+
+
+def test_surrogate_gradients_are_finite_far_out() -> None:
+    on_positive, on_negative = margins.surrogate_gradients([-1e4, 1e4], 1e6)
+    assert on_positive.tolist() == [2, 0] and on_negative.tolist() == [0, 2]
+
+
+def test_mitigation_is_seesaws_written_out() -> None:
+    counts = [1000, 40, 7, 0]
+    expected = [[1.0 if n >= m else (max(n, 1) / m) ** 0.8 for n in counts] for m in (1000, 40, 7, 1)]
+    np.testing.assert_allclose(margins.mitigation(counts, 0.8), expected, rtol=1e-12)
+    assert (margins.mitigation(counts, 0.0) == 1).all()
+
+
+def test_counts_with_background_are_eq_35_to_37() -> None:
+    positive, negative = margins.class_counts([6, 0, 3], 2.0)
+    assert positive.tolist() == [6, 1, 3, 20] and negative.tolist() == [24, 29, 27, 10]
+    positive, negative = margins.class_counts([6, 0, 3])
+    assert positive.tolist() == [6, 1, 3] and negative.tolist() == [4, 9, 7]

@@ -11,6 +11,7 @@ from torchvision import tv_tensors
 
 from detloss.data.annotations import Annotations
 from detloss.data.file_names import image_path
+from detloss.data.image_labels import ImageLabels
 from detloss.data.store import open_annotations
 from detloss.errors import UserError
 from detloss.stats import ClassStats
@@ -51,16 +52,16 @@ class CocoDataset(Dataset[Sample]):
         self._images = np.arange(len(self._annotations.image_ids))[:limit]
         self.stats = ClassStats.from_annotations(self._annotations, self._images)
         if drop_empty:
-            self._images = np.array([i for i in self._images if self._rows(i).size], dtype=np.int64)
+            self._images = self._images[self.image_labels.has_objects]
         if not self._images.size:
             raise UserError(f"{annotations}: holds no image{' with a box' if drop_empty else ''}")
         self.image_ids: list[int] = self._annotations.image_ids[self._images].tolist()
         self.sizes = np.stack([self._annotations.heights, self._annotations.widths], axis=1)[self._images]
 
     @property
-    def image_labels(self) -> list[np.ndarray]:
+    def image_labels(self) -> ImageLabels:
         """The class indices 0..C-1 of each image, one per box, for samplers: made anew, workers need none."""
-        return [self._annotations.class_index[self._rows(i)] for i in self._images]
+        return ImageLabels.from_annotations(self._annotations, self._images)
 
     def __len__(self) -> int:
         return len(self._images)

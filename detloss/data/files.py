@@ -44,6 +44,14 @@ def dataset_files(dataset: DictConfig) -> DatasetFiles:
     return DatasetFiles(*train, *part_files(dataset, "val"))
 
 
+def training_files(dataset: DictConfig) -> tuple[Path, Path]:
+    """Return the annotation file and the image folder to train on, without asking for those to validate with."""
+    if dataset.format == "shapes" or dataset.split is not None:
+        files = dataset_files(dataset)
+        return files.train_annotations, files.train_images
+    return _reader(dataset)(dataset, "train")
+
+
 def _reader(dataset: DictConfig) -> Callable[[DictConfig, str], tuple[Path, Path]]:
     """Return what finds a part's annotations and images; those of other layouts are converted."""
     if dataset.format not in ("voc", "yolo", "openimages"):

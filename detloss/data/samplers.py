@@ -1,11 +1,11 @@
 """Which images an epoch shows, and in which order: pure functions of (seed, epoch)."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
 
+from detloss.data.image_labels import ImageLabels
 from detloss.errors import UserError
 
 Rounding = Literal["ceil", "stochastic"]
@@ -18,15 +18,22 @@ class EpochSampler(ABC):
     def epoch(self, seed: int, epoch: int) -> np.ndarray:
         """Return the indices into the data set, int64, in the order in which they are shown."""
 
+    @abstractmethod
+    def expected_counts(self) -> np.ndarray:
+        """Return how often each image occurs in an epoch, on average over all seeds, [I] float64."""
+
 
 class Uniform(EpochSampler):
     """Every image once, shuffled."""
 
-    def __init__(self, image_labels: Sequence[np.ndarray]) -> None:
-        self.num_images = len(image_labels)
+    def __init__(self, labels: ImageLabels) -> None:
+        self.num_images = len(labels)
 
     def epoch(self, seed: int, epoch: int) -> np.ndarray:
         return np.random.default_rng([seed, epoch]).permutation(self.num_images)
+
+    def expected_counts(self) -> np.ndarray:
+        return np.ones(self.num_images)
 
 
 class ClassAware(EpochSampler):
@@ -34,12 +41,12 @@ class ClassAware(EpochSampler):
 
     Source: class-aware sampling, Shen et al., "Relay Backpropagation", ECCV 2016. Classes come in
     shuffled rounds, each once a round, and the images of a class in shuffled rounds of their own; rounds start
-    anew with the epoch. ``image_labels`` is as in `RepeatFactor`; images without a label are never shown.
+    anew with the epoch. Images without a label are never shown.
     """
 
-    def __init__(self, image_labels: Sequence[np.ndarray]) -> None:
-        self.num_images = len(image_labels)
-        images, classes = _classes_of_images(image_labels)
+    def __init__(self, labels: ImageLabels) -> None:
+        self.num_images = len(labels)
+        images, classes = labels.pairs
         if not classes.size:
             raise UserError(
                 "class-aware sampling needs images with objects, and none has one; try sampler=uniform"
@@ -59,30 +66,36 @@ class ClassAware(EpochSampler):
             order[places] = _rounds(members, len(places), generator)
         return order
 
+    def expected_counts(self) -> np.ndarray:
+        """Return I / K for each of the K classes that occur, spread evenly over its images."""
+        sizes = np.array([len(members) for members in self.images_of_class])
+        shares = np.repeat(self.num_images / len(sizes) / sizes, sizes)
+        return np.bincount(np.concatenate(self.images_of_class), shares, minlength=self.num_images)
+
 
 class RepeatFactor(EpochSampler):
     """Repeat images of rare classes: r_image = max over its classes of max(1, sqrt(threshold / f_c)).
 
-    Source: repeat factor sampling, LVIS (CVPR 2019, appendix B.2). ``image_labels`` holds the class indices
-    0..C-1 of each image, one per instance. ``rounding="ceil"`` repeats ceil(r) times, as ECM's official recipe
-    does; ``"stochastic"`` repeats floor(r) times and once more with the probability of the fraction, drawn anew
-    each epoch. ``repeat_factors`` is [I] float64.
+    Source: repeat factor sampling, LVIS (CVPR 2019, appendix B.2). ``rounding="ceil"`` repeats ceil(r) times, as
+    ECM's official recipe does; ``"stochastic"`` repeats floor(r) times and once more with the probability of the
+    fraction, drawn anew each epoch. ``repeat_factors`` is [I] float64.
     """
 
     def __init__(
         self,
-        image_labels: Sequence[np.ndarray],
+        labels: ImageLabels,
         *,
         threshold: float = 0.001,
         rounding: Rounding = "ceil",
     ) -> None:
         self.rounding = _known(rounding)
-        image_counts, _ = _counts(image_labels)
-        by_class = repeat_factors_by_class(image_counts, len(image_labels), threshold)
-        self.repeat_factors = _by_image(by_class, image_labels)
+        self.repeat_factors = _by_image(repeat_factors_by_class(labels.images, len(labels), threshold), labels)
 
     def epoch(self, seed: int, epoch: int) -> np.ndarray:
         return _repeated(self.repeat_factors, self.rounding, np.random.default_rng([seed, epoch]))
+
+    def expected_counts(self) -> np.ndarray:
+        return np.ceil(self.repeat_factors) if self.rounding == "ceil" else self.repeat_factors
 
 
 class InstanceAwareRepeatFactor(EpochSampler):
@@ -95,18 +108,20 @@ class InstanceAwareRepeatFactor(EpochSampler):
 
     def __init__(
         self,
-        image_labels: Sequence[np.ndarray],
+        labels: ImageLabels,
         *,
         threshold: float = 0.001,
         rounding: Rounding = "ceil",
     ) -> None:
         self.rounding = _known(rounding)
-        image_counts, instance_counts = _counts(image_labels)
-        by_class = instance_aware_factors_by_class(image_counts, instance_counts, len(image_labels), threshold)
-        self.repeat_factors = _by_image(by_class, image_labels)
+        by_class = instance_aware_factors_by_class(labels.images, labels.instances, len(labels), threshold)
+        self.repeat_factors = _by_image(by_class, labels)
 
     def epoch(self, seed: int, epoch: int) -> np.ndarray:
         return _repeated(self.repeat_factors, self.rounding, np.random.default_rng([seed, epoch]))
+
+    def expected_counts(self) -> np.ndarray:
+        return np.ceil(self.repeat_factors) if self.rounding == "ceil" else self.repeat_factors
 
 
 def repeat_factors_by_class(image_counts: np.ndarray, num_images: int, threshold: float) -> np.ndarray:
@@ -129,25 +144,12 @@ def _factors(frequencies: np.ndarray, threshold: float) -> np.ndarray:
     return np.maximum(1.0, np.sqrt(threshold / frequencies))
 
 
-def _counts(image_labels: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    """Return the images and the instances of every class, both [C]."""
-    _, classes = _classes_of_images(image_labels)
-    return np.bincount(classes), np.bincount(np.concatenate([np.zeros(0, dtype=np.int64), *image_labels]))
-
-
-def _classes_of_images(image_labels: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    """Return the pairs of an image and a class that it shows, each once, by image and then by class."""
-    classes = np.concatenate([np.zeros(0, dtype=np.int64), *image_labels])
-    images = np.repeat(np.arange(len(image_labels)), [len(labels) for labels in image_labels])
-    num_classes = int(classes.max(initial=0)) + 1
-    pairs = np.sort(images * num_classes + classes)  # sorted, as `np.unique` is slow at this size
-    pairs = pairs[np.append(True, pairs[1:] != pairs[:-1])[: len(pairs)]]
-    return pairs // num_classes, pairs % num_classes
-
-
-def _by_image(by_class: np.ndarray, image_labels: Sequence[np.ndarray]) -> np.ndarray:
+def _by_image(by_class: np.ndarray, labels: ImageLabels) -> np.ndarray:
     """Return each image's largest factor, [I]; 1 for an image without labels."""
-    return np.array([by_class[labels].max(initial=1.0) for labels in image_labels])
+    factors = np.ones(len(labels))
+    images, classes = labels.pairs
+    np.maximum.at(factors, images, by_class[classes])
+    return factors
 
 
 def _known(rounding: Rounding) -> Rounding:

@@ -3,11 +3,11 @@ Balanced Group Softmax", CVPR 2020)."""
 
 from collections.abc import Sequence
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from detloss import margins
 from detloss.distributed import mean_over_ranks
 from detloss.losses.base import ClassLoss
 from detloss.losses.coder import GroupedSoftmax
@@ -31,10 +31,8 @@ class BAGS(ClassLoss):
         self, stats: ClassStats, *, bins: Sequence[int] = (10, 100, 1000), others_ratio: float = 8.0
     ) -> None:
         super().__init__()
-        if list(bins) != sorted(bins):
-            raise ValueError(f"bins must ascend, got {list(bins)}")
         self.others_ratio = others_ratio
-        bin_of_class = np.digitize(stats.instances, bins).tolist()
+        bin_of_class = margins.count_bins(stats.instances, bins).tolist()
         self.coder = GroupedSoftmax(bin_of_class, len(bins) + 1)
         self.register_buffer("bin_labels", _bin_labels(self.coder, bin_of_class), persistent=False)
 

@@ -1,7 +1,6 @@
 """Effective Class-Margin loss (Cho and Kraehenbuehl, "Long-tail Detection with Effective Class-Margins",
 ECCV 2022, arXiv 2301.09724), for two-stage heads and, with focal modulation, for one-stage heads."""
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -52,7 +51,7 @@ class ECM(ClassLoss):
             raise ValueError(f"background_ratio must be a positive number or None, got {background_ratio}")
         self.coder = SigmoidWithObjectness(stats.num_classes)
         self.measure_forwards = measure_steps * accumulate if background_ratio is None else 0
-        self._positive = margins.positive_counts(stats.instances)
+        self._instances = stats.instances
         self.register_buffer("counts", torch.zeros(2, dtype=torch.int64))  # foreground, background rows
         self.register_buffer("forwards", torch.zeros((), dtype=torch.int64))
         self.register_buffer("ratio", torch.zeros((), dtype=torch.float64))
@@ -64,7 +63,7 @@ class ECM(ClassLoss):
         self, logits: Tensor, labels: Tensor, weights: Tensor | None = None, quality: Tensor | None = None
     ) -> Tensor:
         if self.training and self.measure_forwards and self.forwards < self.measure_forwards:
-            self._measure(labels if weights is None else labels[weights > 0])
+            self._measure(foreground_and_background(labels, weights, self.coder.num_classes))
         logits = at_least_float32(logits)
         # Copies, because the next forward may change the buffers before this one's backward.
         shift, class_weight = (buffer.to(logits.dtype, copy=True) for buffer in (self.shift, self.class_weight))
@@ -85,22 +84,26 @@ class ECM(ClassLoss):
         return {"background_ratio": self.background_ratio}
 
     @torch.no_grad()
-    def _measure(self, labels: Tensor) -> None:
-        background = (labels == self.coder.num_classes).sum()
-        self.counts += sum_over_ranks(torch.stack([len(labels) - background, background]))
+    def _measure(self, rows: Tensor) -> None:
+        self.counts += sum_over_ranks(rows)
         self.forwards += 1
         foreground_rows, background_rows = self.counts.tolist()
         # Neither is 0 for long; 1 keeps the logarithms finite until then.
         self._set_ratio(max(background_rows, 1) / max(foreground_rows, 1))
 
     def _set_ratio(self, background_ratio: float) -> None:
-        background = margins.background_count(self._positive, background_ratio)
-        positive = np.append(self._positive, max(background, 1.0))
-        negative = margins.negative_counts(positive)
+        positive, negative = margins.class_counts(self._instances, background_ratio)
         self.ratio.fill_(background_ratio)
         self.shift.copy_(torch.from_numpy(margins.logit_shift(positive, negative)))
         alpha = margins.ratio(positive, negative)
         self.class_weight.copy_(torch.from_numpy(margins.detection_weight(alpha)))
+
+
+def foreground_and_background(labels: Tensor, weights: Tensor | None, num_classes: int) -> Tensor:
+    """Return how many rows are foreground and how many background, [2] int64; rows of weight 0 do not count."""
+    counted = labels if weights is None else labels[weights > 0]
+    background = (counted == num_classes).sum()
+    return torch.stack([len(counted) - background, background])
 
 
 class FocalECM(ClassLoss):
@@ -118,8 +121,7 @@ class FocalECM(ClassLoss):
         self.gamma = gamma
         self.alpha = alpha
         self.coder = Sigmoid(stats.num_classes)
-        positive = margins.positive_counts(stats.instances)
-        negative = margins.negative_counts(positive)
+        positive, negative = margins.class_counts(stats.instances)
         weight = margins.detection_weight(margins.ratio(positive, negative))
         self.register_buffer("shift", torch.from_numpy(margins.logit_shift(positive, negative)))
         self.register_buffer("class_weight", torch.from_numpy(weight))

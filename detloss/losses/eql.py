@@ -24,7 +24,7 @@ class EQL(ClassLoss):
     def __init__(self, stats: ClassStats, *, tail_fraction: float = 0.00177) -> None:
         super().__init__()
         self.coder = Sigmoid(stats.num_classes, PRIOR)
-        self.register_buffer("tail", torch.from_numpy(stats.image_fractions < tail_fraction))
+        self.register_buffer("tail", torch.from_numpy(stats.tail(tail_fraction)))
 
     def forward(
         self, logits: Tensor, labels: Tensor, weights: Tensor | None = None, quality: Tensor | None = None

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from detloss import margins
 from detloss.losses.base import ClassLoss
 from detloss.losses.coder import Sigmoid
 from detloss.losses.entries import at_least_float32, binary_cross_entropy, weighted_sum
@@ -22,8 +23,7 @@ class Federated(ClassLoss):
         super().__init__()
         self.num_sampled = num_classes
         self.coder = Sigmoid(stats.num_classes)
-        weight = torch.from_numpy(stats.images).double() ** power
-        self.register_buffer("class_weight", weight * torch.from_numpy(stats.images > 0))
+        self.register_buffer("class_weight", torch.from_numpy(margins.sampling_weights(stats.images, power)))
 
     def forward(
         self, logits: Tensor, labels: Tensor, weights: Tensor | None = None, quality: Tensor | None = None

@@ -37,7 +37,7 @@ class GOL(ClassLoss):
     def __init__(self, stats: ClassStats, *, tail_fraction: float = 0.0) -> None:
         super().__init__()
         self.coder = Gumbel(stats.num_classes, PRIOR)
-        self.register_buffer("tail", torch.from_numpy(stats.image_fractions < tail_fraction))
+        self.register_buffer("tail", torch.from_numpy(stats.tail(tail_fraction)))
         self.drops = bool(self.tail.any())
 
     def forward(

@@ -7,7 +7,7 @@ from torch.nn import functional as F
 from detloss.losses.base import ClassLoss
 from detloss.losses.coder import ScaledSoftmax
 from detloss.losses.entries import at_least_float32, weighted_rows
-from detloss.margins import positive_counts
+from detloss.margins import label_margins
 from detloss.stats import ClassStats
 
 
@@ -24,8 +24,7 @@ class LDAM(ClassLoss):
         super().__init__()
         self.scale = scale
         self.coder = ScaledSoftmax(stats.num_classes, torch.tensor(scale))
-        counts = torch.from_numpy(positive_counts(stats.instances))
-        margin = max_margin * (counts.min() / counts) ** 0.25
+        margin = torch.from_numpy(label_margins(stats.instances, max_margin))
         self.register_buffer("margin", torch.cat([margin, margin.new_zeros(1)]))
 
     def forward(

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from detloss.data.coco import CocoDataset
+from detloss.data.image_labels import ImageLabels
 from detloss.data.loader import BatchPlan, evaluation_loader, seeded, training_loader
 from detloss.data.samplers import RepeatFactor, Uniform
 from detloss.data.transforms import evaluation_transform, training_transform
@@ -18,7 +19,9 @@ PORTRAIT, LANDSCAPE = (60, 40), (40, 60)
 
 
 def _plan(sizes: list[tuple[int, int]], batch_size: int, seed: int = 0) -> BatchPlan:
-    return BatchPlan(Uniform([np.array([0])] * len(sizes)), np.array(sizes), batch_size=batch_size, seed=seed)
+    return BatchPlan(
+        Uniform(ImageLabels.of([np.array([0])] * len(sizes))), np.array(sizes), batch_size=batch_size, seed=seed
+    )
 
 
 def test_batches_do_not_mix_portrait_and_landscape_but_for_the_last():
@@ -52,7 +55,7 @@ def test_batches_are_a_function_of_seed_and_epoch():
 def test_steps_find_their_epoch_where_epochs_differ_in_length():
     """Stochastic repeat factors of 1.5 change the length of every epoch."""
     labels = [np.array([0])] * 8 + [np.array([1])] * 2
-    sampler = RepeatFactor(labels, threshold=0.45, rounding="stochastic")
+    sampler = RepeatFactor(ImageLabels.of(labels), threshold=0.45, rounding="stochastic")
     plan = BatchPlan(sampler, np.array([LANDSCAPE] * 10), batch_size=1, seed=0)
     flat = [(epoch, index) for epoch in range(6) for index in range(len(plan.batches(epoch)))]
     assert len({plan.steps_per_epoch(epoch) for epoch in range(6)}) > 1

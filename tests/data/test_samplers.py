@@ -4,6 +4,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
+from detloss.data.image_labels import ImageLabels
 from detloss.data.samplers import (
     ClassAware,
     InstanceAwareRepeatFactor,
@@ -13,10 +14,13 @@ from detloss.data.samplers import (
     repeat_factors_by_class,
 )
 from detloss.errors import UserError
+from detloss.stats import ClassStats
 
 # Ten images; class 0 in all but the last two, class 1 in three, class 2 in one; the last image is empty.
-IMAGE_LABELS = [np.array(labels) for labels in ([0], [0], [0, 1], [0], [0, 1], [0], [0], [0, 2], [1])]
-IMAGE_LABELS.append(np.zeros(0, dtype=np.int64))
+IMAGE_LABELS = ImageLabels.of(
+    [np.array(labels, dtype=np.int64) for labels in ([0], [0], [0, 1], [0], [0, 1], [0], [0], [0, 2], [1], [])]
+)
+NOTHING = ImageLabels.of([np.zeros(0, dtype=np.int64)] * 4)
 THRESHOLD = 0.9
 BY_CLASS = [math.sqrt(0.9 / 0.8), math.sqrt(0.9 / 0.3), math.sqrt(0.9 / 0.1)]  # 1.06, 1.73, 3
 
@@ -28,7 +32,7 @@ def test_uniform_shows_every_image_once():
 
 @pytest.mark.parametrize("make", [Uniform, ClassAware, RepeatFactor, InstanceAwareRepeatFactor])
 def test_the_order_is_a_function_of_seed_and_epoch(make):
-    images = [np.array([0])] * 50
+    images = ImageLabels.of([np.array([0])] * 50)
     sampler = make(images)
     first = sampler.epoch(3, 4).tolist()
     assert first == make(images).epoch(3, 4).tolist()
@@ -69,7 +73,7 @@ def test_stochastic_repeats_the_factor_on_average_and_never_drops_an_image():
 
 
 def test_images_without_labels_only_are_a_uniform_epoch():
-    sampler = RepeatFactor([np.zeros(0, dtype=np.int64)] * 4)
+    sampler = RepeatFactor(NOTHING)
     assert sorted(sampler.epoch(0, 0).tolist()) == [0, 1, 2, 3]
 
 
@@ -80,11 +84,13 @@ def test_wrong_options_are_user_errors():
         with pytest.raises(UserError, match="threshold must not be negative"):
             make(IMAGE_LABELS, threshold=-1)
     with pytest.raises(UserError, match="none has one; try sampler=uniform"):
-        ClassAware([np.zeros(0, dtype=np.int64)] * 4)
+        ClassAware(NOTHING)
 
 
 # Classes 0, 2 and 5 occur (1, 3 and 4 do not), one label per instance; the fourth image is empty.
-CROWDED = [np.array(labels, dtype=np.int64) for labels in ([0, 0, 0], [0, 2], [0], [], [5, 0, 5], [0, 0], [2])]
+CROWDED = ImageLabels.of(
+    [np.array(labels, dtype=np.int64) for labels in ([0, 0, 0], [0, 2], [0], [], [5, 0, 5], [0, 0], [2])]
+)
 
 
 def literal_instance_aware_factors(threshold: float) -> list[float]:
@@ -126,14 +132,14 @@ def test_instance_aware_repeats_are_rounded_as_those_of_images():
 
 
 def test_counts_of_instances_do_not_change_repeat_factors_by_images():
-    once = [np.unique(labels) for labels in CROWDED]
+    once = ImageLabels.of([np.unique(labels) for labels in CROWDED])
     factors = (RepeatFactor(labels, threshold=0.9).repeat_factors for labels in (CROWDED, once))
     assert np.array_equal(*factors)
 
 
 def test_class_aware_draws_every_class_equally_often_and_then_one_of_its_images():
     # Images with one class each, so that an image tells which class was drawn: 90, 9 and 1 images.
-    labels = [np.array([index]) for index in [1] * 90 + [4] * 9 + [6]]
+    labels = ImageLabels.of([np.array([index]) for index in [1] * 90 + [4] * 9 + [6]])
     sampler = ClassAware(labels)
     for epoch in range(20):
         order = sampler.epoch(0, epoch)
@@ -146,7 +152,7 @@ def test_class_aware_draws_every_class_equally_often_and_then_one_of_its_images(
 
 
 def test_class_aware_shows_all_images_of_a_class_before_one_again():
-    labels = [np.array([index]) for index in [0] * 12 + [1] * 3]
+    labels = ImageLabels.of([np.array([index]) for index in [0] * 12 + [1] * 3])
     sampler = ClassAware(labels)
     orders = set()
     for epoch in range(50):
@@ -159,7 +165,7 @@ def test_class_aware_shows_all_images_of_a_class_before_one_again():
 
 def test_class_aware_frequencies_of_images_with_several_classes():
     """An image is shown through each of its classes: the expected shares, by hand."""
-    labels = [np.array(classes, dtype=np.int64) for classes in ([0, 0, 1], [0], [1, 2], [0], [])]
+    labels = ImageLabels.of([np.array(row, dtype=np.int64) for row in ([0, 0, 1], [0], [1, 2], [0], [])])
     sampler, epochs = ClassAware(labels), 6000
     counts = sum(np.bincount(sampler.epoch(1, epoch), minlength=5) for epoch in range(epochs))
     # A third of the draws is of class 0 (images 0, 1, 3), of class 1 (images 0, 2) and of class 2 (image 2).
@@ -170,5 +176,89 @@ def test_class_aware_frequencies_of_images_with_several_classes():
 
 
 def test_class_aware_works_with_fewer_images_than_classes():
-    sampler = ClassAware([np.arange(10), np.array([3])])
+    sampler = ClassAware(ImageLabels.of([np.arange(10), np.array([3])]))
     assert all(len(sampler.epoch(0, epoch)) == 2 for epoch in range(10))
+
+
+@pytest.fixture(scope="module")
+def lvis_labels() -> ImageLabels:
+    """As many images as LVIS v1's training set has annotated, each class in as many of them as there; objects
+    beyond one an image lie in the first image of their class."""
+    stats, generator = ClassStats.lvis_v1(), np.random.default_rng(0)
+    num_images = stats.num_annotated_images
+    images = [
+        np.append(shown := generator.choice(num_images, count, replace=False), np.repeat(shown[0], extra))
+        for count, extra in zip(stats.images, stats.instances - stats.images, strict=True)
+    ]
+    owners, classes = np.concatenate(images), np.repeat(np.arange(1203), stats.instances)
+    order = np.argsort(owners, kind="stable")
+    return ImageLabels(num_images, 1203, owners[order], classes[order])
+
+
+def literal_repeat_factors(labels: ImageLabels, frequency: list[float], threshold: float) -> list[float]:
+    """Appendix B.2 of LVIS, a class and an image at a time."""
+    of_class = [max(1.0, math.sqrt(threshold / share)) for share in frequency]
+    return [max([1.0, *(of_class[index] for index in row.tolist())]) for row in labels]
+
+
+def test_repeat_factors_on_the_counts_of_lvis_are_those_of_the_definition(lvis_labels):
+    stats = ClassStats.lvis_v1()
+    assert np.array_equal(lvis_labels.images, stats.images)
+    assert np.array_equal(lvis_labels.instances, stats.instances)
+    of_images = [count / 99_388 for count in stats.images.tolist()]
+    factors = RepeatFactor(lvis_labels, threshold=0.001).repeat_factors
+    assert np.allclose(factors, literal_repeat_factors(lvis_labels, of_images, 0.001), rtol=1e-12)
+    # The rarest classes are in one image: sqrt(0.001 * 99,388) = 9.969.
+    assert factors.max() == pytest.approx(9.9694, abs=1e-4)
+    both = [
+        math.sqrt(share * count / 1_270_141)
+        for share, count in zip(of_images, stats.instances.tolist(), strict=True)
+    ]
+    factors = InstanceAwareRepeatFactor(lvis_labels, threshold=0.001).repeat_factors
+    assert np.allclose(factors, literal_repeat_factors(lvis_labels, both, 0.001), rtol=1e-12)
+
+
+@pytest.mark.parametrize("rounding", ["ceil", "stochastic"])
+def test_no_epoch_of_lvis_is_shorter_than_the_data_set(lvis_labels, rounding):
+    for sampler in (
+        Uniform(lvis_labels),
+        ClassAware(lvis_labels),
+        RepeatFactor(lvis_labels, rounding=rounding),
+        InstanceAwareRepeatFactor(lvis_labels, rounding=rounding),
+    ):
+        order = sampler.epoch(0, 0)
+        assert len(order) >= 99_388
+        if not isinstance(sampler, ClassAware):
+            assert len(np.unique(order)) == 99_388
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_no_epoch_of_any_labels_is_shorter_than_the_data_set(seed):
+    generator = np.random.default_rng(seed)
+    labels = ImageLabels.of([generator.integers(0, 6, generator.integers(0, 4)) for _ in range(12)])
+    for threshold in (0.0, 0.1, 3.0):
+        for rounding in ("ceil", "stochastic"):
+            for make in (RepeatFactor, InstanceAwareRepeatFactor):
+                shown = make(labels, threshold=threshold, rounding=rounding).epoch(seed, 1)
+                assert len(shown) >= 12 and set(shown.tolist()) == set(range(12))
+    assert len(ClassAware(labels).epoch(seed, 1)) == 12
+
+
+@pytest.mark.parametrize("labels", [IMAGE_LABELS, CROWDED, ImageLabels.of([np.arange(10), np.array([3])])])
+@pytest.mark.parametrize(
+    "make",
+    [
+        Uniform,
+        ClassAware,
+        lambda labels: RepeatFactor(labels, threshold=0.9),
+        lambda labels: RepeatFactor(labels, threshold=0.9, rounding="stochastic"),
+        lambda labels: InstanceAwareRepeatFactor(labels, threshold=4.0),
+        lambda labels: InstanceAwareRepeatFactor(labels, threshold=4.0, rounding="stochastic"),
+    ],
+)
+def test_expected_counts_are_the_mean_of_many_epochs(make, labels):
+    sampler, epochs = make(labels), 3000
+    counts = np.stack([np.bincount(sampler.epoch(7, epoch), minlength=len(labels)) for epoch in range(epochs)])
+    error = counts.std(axis=0) / math.sqrt(epochs)
+    expected = sampler.expected_counts()
+    assert expected.dtype == np.float64 and (np.abs(counts.mean(axis=0) - expected) <= 5 * error + 1e-12).all()
