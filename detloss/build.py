@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from torch import nn
     from torch.optim import Optimizer
 
+    from detloss.data.augment import Augment, DrawView
     from detloss.data.coco import CocoDataset
     from detloss.data.samplers import EpochSampler
     from detloss.losses import DetectionLoss
@@ -73,6 +74,18 @@ def validation_set(cfg: DictConfig, files: DatasetFiles) -> CocoDataset:
 def sampler(cfg: DictConfig, dataset: CocoDataset) -> EpochSampler:
     built: EpochSampler = instantiate(cfg.sampler, dataset.image_labels, option="sampler")  # type: ignore[assignment]
     return built
+
+
+def augmentation(cfg: DictConfig, dataset: CocoDataset) -> Augment:
+    """Return how training images are varied."""
+    from detloss.data.augment import LargeScaleJitter, Plain, ShortestSide
+
+    options = cfg.dataset
+    draw: DrawView = ShortestSide(options.scales and list(options.scales), options.max_size, options.flip)
+    if options.jitter is not None:
+        low, high = options.jitter
+        draw = LargeScaleJitter(options.crop, (low, high), options.flip)
+    return Plain(draw, cfg.model.masks)
 
 
 def detection_loss(cfg: DictConfig, stats: ClassStats) -> DetectionLoss:

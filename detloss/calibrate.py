@@ -16,7 +16,6 @@ from torch import nn
 from detloss import build, calibration, checkpoint, run_folder
 from detloss.data.files import DatasetFiles, dataset_files
 from detloss.data.loader import BatchPlan, training_loader
-from detloss.data.transforms import training_transform
 from detloss.errors import UserError, nearest
 from detloss.evaluate import (
     Metrics,
@@ -193,7 +192,7 @@ def _look_at_training_batches(
     plan = BatchPlan(build.sampler(cfg, dataset), dataset.sizes, batch_size=size, seed=cfg.seed)
     images = training_loader(
         dataset,
-        training_transform(cfg.dataset.scales, cfg.dataset.max_size, cfg.dataset.flip),
+        build.augmentation(cfg, dataset),
         plan,
         last_step=batches,
         accumulate=size,

@@ -8,7 +8,6 @@ from omegaconf import DictConfig
 from detloss import build, checkpoint, distributed
 from detloss.data.files import dataset_files
 from detloss.data.loader import BatchPlan, training_loader
-from detloss.data.transforms import training_transform
 from detloss.evaluate import Metrics, check_evaluation, evaluate_detector, flat
 from detloss.interrupt import StopRequest
 from detloss.loggers import open_loggers
@@ -54,7 +53,7 @@ def train(cfg: DictConfig, folder: Path, *, device: torch.device, sweep: str | N
 
     batches = training_loader(
         dataset,
-        training_transform(cfg.dataset.scales, cfg.dataset.max_size, cfg.dataset.flip),
+        build.augmentation(cfg, dataset),
         plan,
         first_step=progress.step,
         last_step=total,

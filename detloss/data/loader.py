@@ -15,9 +15,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from detloss.data.coco import CocoDataset
+from detloss.data.augment import Augment
+from detloss.data.coco import CocoDataset, Target
 from detloss.data.samplers import EpochSampler
-from detloss.data.transforms import Target, Transform
 from detloss.errors import UserError
 
 Key = tuple[int, int, int]  # epoch, position in the epoch, index into the data set
@@ -85,7 +85,7 @@ class BatchPlan:
 
 def training_loader(
     dataset: CocoDataset,
-    transform: Transform,
+    augment: Augment,
     plan: BatchPlan,
     *,
     last_step: int,
@@ -96,7 +96,7 @@ def training_loader(
     workers: int = 0,
     pin_memory: bool = False,
 ) -> Iterator[TrainingBatch]:
-    """Iterate over this rank's micro batches of the steps ``first_step`` to ``last_step - 1``.
+    """Iterate over this rank's micro batches of the steps ``first_step`` to ``last_step - 1``, images in uint8.
 
     Each step gives ``accumulate`` micro batches of m = batch_size / (world_size * accumulate) images; micro
     batch a of rank k holds the images (a * world_size + k) * m onwards of the global batch. Raises
@@ -110,13 +110,12 @@ def training_loader(
         )
     starts = [(part * world_size + rank) * size for part in range(accumulate)]
     keys = (batch[start : start + size] for batch in plan.steps(first_step, last_step) for start in starts)
-    samples = _TrainingSamples(dataset, transform, plan.seed)
+    samples = _TrainingSamples(dataset, augment, plan.seed)
     return _iterate(samples, keys, workers, pin_memory)
 
 
 def evaluation_loader(
     dataset: CocoDataset,
-    transform: Transform,
     *,
     batch_size: int,
     rank: int = 0,
@@ -124,10 +123,10 @@ def evaluation_loader(
     workers: int = 0,
     pin_memory: bool = False,
 ) -> Iterator[EvaluationBatch]:
-    """Iterate over (images, image ids) of every ``world_size``-th image from ``rank`` on, each once."""
+    """Iterate over (uint8 images, image ids) of every ``world_size``-th image from ``rank`` on, each once."""
     indices = range(rank, len(dataset), world_size)
     keys = (list(indices[start : start + batch_size]) for start in range(0, len(indices), batch_size))
-    return _iterate(_EvaluationSamples(dataset, transform), keys, workers, pin_memory)
+    return _iterate(_EvaluationSamples(dataset), keys, workers, pin_memory)
 
 
 @contextmanager
@@ -148,8 +147,8 @@ def seeded(*entropy: int) -> Iterator[None]:
 
 
 class _TrainingSamples(Dataset[tuple[Tensor, Target] | UserError]):
-    def __init__(self, dataset: CocoDataset, transform: Transform, seed: int) -> None:
-        self.dataset, self.transform, self.seed = dataset, transform, seed
+    def __init__(self, dataset: CocoDataset, augment: Augment, seed: int) -> None:
+        self.dataset, self.augment, self.seed = dataset, augment, seed
 
     def __getitem__(self, key: Key) -> tuple[Tensor, Target] | UserError:
         epoch, position, index = key
@@ -157,18 +156,18 @@ class _TrainingSamples(Dataset[tuple[Tensor, Target] | UserError]):
             # One more than the position: numpy pads with zeros, so that (seed, epoch, 0) would be the
             # sampler's (seed, epoch).
             with seeded(self.seed, epoch, position + 1):
-                return self.transform(*self.dataset[index])
+                return self.augment(self.dataset, index)
         except UserError as error:
             return error
 
 
 class _EvaluationSamples(Dataset[tuple[Tensor, int] | UserError]):
-    def __init__(self, dataset: CocoDataset, transform: Transform) -> None:
-        self.dataset, self.transform = dataset, transform
+    def __init__(self, dataset: CocoDataset) -> None:
+        self.dataset = dataset
 
     def __getitem__(self, index: int) -> tuple[Tensor, int] | UserError:
         try:
-            return self.transform(self.dataset.image(index), {})[0], self.dataset.image_ids[index]
+            return self.dataset.image(index).as_subclass(Tensor), self.dataset.image_ids[index]
         except UserError as error:
             return error
 
