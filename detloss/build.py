@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from detloss.data.augment import Augment, DrawView
     from detloss.data.coco import CocoDataset
+    from detloss.data.image_cache import ImageCache
     from detloss.data.samplers import EpochSampler
     from detloss.losses import DetectionLoss
     from detloss.losses.coder import ClassCoder
@@ -60,7 +61,10 @@ def training_set(cfg: DictConfig, files: DatasetFiles) -> CocoDataset:
     from detloss.data.coco import CocoDataset
 
     return CocoDataset(
-        files.train_annotations, files.train_images, masks=cfg.model.masks, drop_empty=cfg.dataset.drop_empty
+        files.train_annotations,
+        files.train_images,
+        masks=cfg.model.masks or cfg.dataset.copy_paste > 0,
+        drop_empty=cfg.dataset.drop_empty,
     )
 
 
@@ -79,13 +83,36 @@ def sampler(cfg: DictConfig, dataset: CocoDataset) -> EpochSampler:
 def augmentation(cfg: DictConfig, dataset: CocoDataset) -> Augment:
     """Return how training images are varied."""
     from detloss.data.augment import LargeScaleJitter, Plain, ShortestSide
+    from detloss.data.copy_paste import CopyPaste, PasteSources
 
     options = cfg.dataset
     draw: DrawView = ShortestSide(options.scales and list(options.scales), options.max_size, options.flip)
     if options.jitter is not None:
         low, high = options.jitter
         draw = LargeScaleJitter(options.crop, (low, high), options.flip)
-    return Plain(draw, cfg.model.masks)
+    if not options.copy_paste:
+        return Plain(draw, cfg.model.masks)
+    sources = PasteSources.of(dataset.image_labels, dataset.stats, options.tail_fraction)
+    return CopyPaste(draw, cfg.model.masks, options.copy_paste, sources)
+
+
+def image_cache(cfg: DictConfig, dataset: CocoDataset) -> ImageCache | None:
+    """Return what keeps decoded images of the training set, or None; rank 0 says how much that takes."""
+    from detloss import distributed
+    from detloss.data.image_cache import open_cache
+
+    if cfg.data.cache is None:
+        return None
+    opened, said = open_cache(
+        cfg.data.cache,
+        dataset.sizes,
+        dataset.images_path,
+        processes=cfg.trainer.devices,
+        workers=cfg.trainer.workers,
+    )
+    if distributed.rank() == 0:
+        print(said)
+    return opened
 
 
 def detection_loss(cfg: DictConfig, stats: ClassStats) -> DetectionLoss:

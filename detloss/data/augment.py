@@ -29,7 +29,7 @@ class ShortestSide:
     flip: float = 0.5
 
     def __call__(self, source: Size) -> View:
-        flip = _chance(self.flip)
+        flip = chance(self.flip)
         if self.scales is None:
             return View(source, source, source, flip=flip)
         factor = self.scales[int(torch.randint(len(self.scales), ()))] / min(source)
@@ -53,7 +53,7 @@ class LargeScaleJitter:
     flip: float = 0.5
 
     def __call__(self, source: Size) -> View:
-        flip = _chance(self.flip)
+        flip = chance(self.flip)
         low, high = self.jitter
         factor = (low + (high - low) * float(torch.rand(()))) * self.crop / max(source)
         resized = (max(int(source[0] * factor), 1), max(int(source[1] * factor), 1))
@@ -72,5 +72,6 @@ class Plain:
         return dataset.seen(index, self.draw(dataset.size(index)), masks=self.masks)
 
 
-def _chance(probability: float) -> bool:
+def chance(probability: float) -> bool:
+    """Return true with ``probability``."""
     return bool(torch.rand(()) < probability)

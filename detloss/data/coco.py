@@ -11,6 +11,7 @@ from torchvision import tv_tensors
 from detloss.data.annotations import Annotations
 from detloss.data.decode import decode
 from detloss.data.file_names import image_path
+from detloss.data.image_cache import ImageCache
 from detloss.data.masks import draw_masks
 from detloss.data.store import open_annotations
 from detloss.data.views import Size, View
@@ -38,8 +39,9 @@ class CocoDataset(Dataset[Sample]):
     A sample is (image uint8 [3, H, W], target): ``boxes`` [G, 4] float32 xyxy in pixels, ``labels`` [G]
     int64, ``masks`` [G, H, W] uint8 and ``image_id``. Crowds never appear in targets, images without boxes
     give G = 0. ``limit`` keeps the first images only, and ``stats`` then counts those; ``drop_empty`` leaves
-    out images without boxes, which ``stats.num_images`` still counts. Raises ``UserError`` for a file that does
-    not fit, and from ``dataset[i]`` for an image that is missing or damaged.
+    out images without boxes, which ``stats.num_images`` still counts. Where ``cache`` is set it keeps decoded
+    images. Raises ``UserError`` for a file that does not fit, and from ``dataset[i]`` for an image that is missing
+    or damaged.
     """
 
     def __init__(
@@ -70,6 +72,7 @@ class CocoDataset(Dataset[Sample]):
             raise UserError(f"{annotations}: holds no image{' with a box' if drop_empty else ''}")
         self.image_ids: list[int] = self._annotations.image_ids[self._images].tolist()
         self.sizes = np.stack([self._annotations.heights, self._annotations.widths], axis=1)[self._images]
+        self.cache: ImageCache | None = None
 
     @property
     def image_labels(self) -> list[np.ndarray]:
@@ -120,12 +123,16 @@ class CocoDataset(Dataset[Sample]):
 
     def pixels(self, index: int) -> Tensor:
         """Return the same as it was decoded: a plain tensor whose channels lie next to each other."""
+        path = self.image_path(index)
+        if self.cache is not None and (kept := self.cache.read(index, path)) is not None:
+            return kept
         try:
-            return decode(self.image_path(index), self.size(index), source=self.annotations_path)
-        except UnreadableImage:
-            raise
+            pixels = decode(path, self.size(index), source=self.annotations_path)
         except UserError as error:
             raise UnreadableImage(str(error), self.image_ids[index]) from None
+        if self.cache is not None:
+            self.cache.keep(index, path, pixels)
+        return pixels
 
     def image_path(self, index: int) -> Path:
         """Return where the image of ``dataset[index]`` lies."""
@@ -164,6 +171,6 @@ def _require_segmentations(annotations: Annotations) -> None:
     if missing.size:
         record = annotations.records[missing[0]]
         raise UserError(
-            f"{annotations.path}: annotations[{record}] has no segmentation, and a mask model needs one for "
-            "every object; try model=fasterrcnn"
+            f"{annotations.path}: annotations[{record}] has no segmentation, and mask models and "
+            "dataset.copy_paste need one for every object; try model=fasterrcnn dataset.copy_paste=0"
         )
