@@ -20,9 +20,7 @@ class DetectorTransform(GeneralizedRCNNTransform):
         super().__init__(min_size, max_size, list(MEAN), list(STD))
 
     def normalize(self, image: Tensor) -> Tensor:
-        if image.dtype == torch.uint8:
-            image = image.to(torch.float32).mul_(1 / 255)
-        normalized: Tensor = super().normalize(image)
+        normalized: Tensor = super().normalize(as_float(image))
         return normalized
 
     def resize(
@@ -32,3 +30,8 @@ class DetectorTransform(GeneralizedRCNNTransform):
             return image, target
         resized: tuple[Tensor, dict[str, Tensor] | None] = super().resize(image, target)
         return resized
+
+
+def as_float(image: Tensor) -> Tensor:
+    """Return pixels in 0..1: those of uint8 divided by 255, others as they are."""
+    return image.to(torch.float32).mul_(1 / 255) if image.dtype == torch.uint8 else image
