@@ -42,7 +42,13 @@ class RamCache(ImageCache):
     def __init__(self, sizes: np.ndarray) -> None:
         self._sizes = sizes
         self._ends = np.cumsum(3 * sizes.astype(np.int64).prod(axis=1))
-        self._memory = np.frombuffer(mmap.mmap(-1, int(self._ends[-1]) + len(sizes)), dtype=np.uint8)
+        try:
+            memory = mmap.mmap(-1, int(self._ends[-1]) + len(sizes))
+        except OSError as error:
+            raise UserError(
+                f"data.cache=ram: {self._ends[-1] / 1e9:.2f} GB cannot be had ({error.strerror})"
+            ) from None
+        self._memory = np.frombuffer(memory, dtype=np.uint8)
         self._kept = self._memory[self._ends[-1] :]
 
     def read(self, index: int, path: Path) -> Tensor | None:
@@ -83,7 +89,8 @@ class DiskCache(ImageCache):
             _as_bytes(pixels).tofile(partial)
             os.replace(partial, file)
         except OSError as error:
-            partial.unlink(missing_ok=True)
+            with suppress(OSError):
+                partial.unlink()
             raise UserError(
                 f"data.cache=disk: cannot write in {self.folder} ({error.strerror or error}); "
                 "set DETLOSS_CACHE to a folder with room, or data.cache=null"

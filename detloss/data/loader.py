@@ -215,7 +215,7 @@ def _iterate(
     for batch in loader:
         # An error travels as a value: raised in a worker it would arrive wrapped in a traceback.
         if isinstance(batch, UserError):
-            raise batch
+            raise UserError(str(batch))  # of that very class, by whose name `launch` knows it
         yield batch
 
 

@@ -199,3 +199,56 @@ def test_a_rank_without_images_has_nothing_to_evaluate(tiny_coco):
     dataset = CocoDataset(*tiny_coco(1))
     options = {"batch_size": 2, "rank": 1, "world_size": 2}
     assert list(evaluation_loader(dataset, **options)) == []
+
+
+def _damage(files, *names: str) -> None:
+    for name in names:
+        (files.images / name).write_bytes(b"not a picture")
+
+
+def _image_ids(batches) -> list[int]:
+    return [int(target["image_id"]) for _, targets in batches for target in targets]
+
+
+def _tolerant(dataset: CocoDataset, tolerated: int, **options: int):
+    plan = _plan([LANDSCAPE] * len(dataset), 2, seed=3)
+    return training_loader(dataset, PLAIN, plan, last_step=28, tolerated=tolerated, **options)
+
+
+def test_unreadable_images_are_replaced_and_all_others_stay_in_place(files, dataset, capsys):
+    """28 steps of 2 are 8 epochs of 7 images: ids 10 to 16, of which 12 is damaged and 15 missing."""
+    expected = _image_ids(_tolerant(dataset, 0))
+    _damage(files, "0002.png")
+    (files.images / "0005.png").unlink()
+    batches = _tolerant(dataset, 2)
+    got = _image_ids(batches)
+    assert len(got) == len(expected) and 12 in expected and 15 in expected
+    for before, after in zip(expected, got, strict=True):
+        assert after == before if before not in (12, 15) else after not in (12, 15)
+    replacements = {after for before, after in zip(expected, got, strict=True) if before in (12, 15)}
+    assert len(replacements) >= 3, "not always the same image"
+    assert {image_id: "damaged" in why for image_id, why in batches.skipped.items()} == {12: True, 15: False}
+    told = capsys.readouterr().err.splitlines()
+    assert len(told) == 2 and all(line.startswith("skipped: ") for line in told), "each is told of once"
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("first", [0, 9])
+def test_what_replaces_an_image_is_the_same_after_a_resume_and_at_any_number_of_workers(
+    files, dataset, workers, first
+):
+    _damage(files, "0002.png", "0005.png")
+    whole = _image_ids(_tolerant(dataset, 2))
+    assert _image_ids(_tolerant(dataset, 2, workers=workers, first_step=first)) == whole[2 * first :]
+
+
+def test_more_unreadable_images_than_tolerated_in_one_place_end_the_stream(files, dataset):
+    _damage(files, *(f"{number:04d}.png" for number in range(7)))
+    with pytest.raises(UserError, match="damaged or not an image"):
+        _image_ids(_tolerant(dataset, 3))
+
+
+def test_evaluation_never_skips(files, dataset):
+    _damage(files, "0002.png")
+    with pytest.raises(UserError, match=r"0002\.png: damaged"):
+        list(evaluation_loader(dataset, batch_size=2))
