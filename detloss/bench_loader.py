@@ -120,8 +120,8 @@ def write_photographs(folder: Path, *, images: int = PHOTOGRAPHS, seed: int = 0)
     for number in range(1, images + 1):
         coarse = Image.fromarray(generator.integers(0, 256, (30, 40, 3), dtype=np.uint8))
         smooth = np.asarray(coarse.resize((640, 480), Image.Resampling.BICUBIC), dtype=np.float32)
-        picture = (smooth + generator.normal(0, 6, smooth.shape)).clip(0, 255).astype(np.uint8)
-        Image.fromarray(picture).save(folder / f"train2017/{number:012d}.jpg", quality=92)
+        picture = (smooth + generator.normal(0, 9, smooth.shape)).clip(0, 255).astype(np.uint8)
+        Image.fromarray(picture).save(folder / f"train2017/{number:012d}.jpg", quality=95)
     return path
 
 
