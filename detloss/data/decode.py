@@ -21,15 +21,15 @@ def decode(path: Path, size: tuple[int, int], *, source: Path) -> Tensor:
     """
     try:
         with warnings.catch_warnings():
-            # Pillow warns of large images and refuses enormous ones; large ones are as large as annotated.
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            # Of odd metadata, and of large images, which are as large as annotated; enormous ones are refused.
+            warnings.simplefilter("ignore")
             with Image.open(path) as file:
                 if (file.height, file.width) != size:
                     raise UserError(
                         f"{path}: the image is {file.width}x{file.height}, but {source} says {size[1]}x{size[0]}"
                     )
                 pixels = np.array(file if file.mode == "RGB" else file.convert("RGB"))
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except (OSError, SyntaxError, ValueError, RuntimeError, Image.DecompressionBombError) as error:
         reason = " ".join(str(error).split())
         raise UserError(f"{path}: damaged or not an image: {reason}") from None
     return torch.from_numpy(pixels).permute(2, 0, 1)

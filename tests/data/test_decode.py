@@ -94,3 +94,28 @@ def test_enormous_headers_are_one_line_without_a_warning(tmp_path: Path, side: i
         with pytest.raises(UserError, match=r"bomb\.png: ") as raised:
             decode(path, (60, 80), source=SOURCE)
     assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpg", "gif", "webp", "tiff", "bmp", "jp2", "avif"])
+def test_a_file_with_wrong_bytes_is_pixels_or_one_line(tmp_path: Path, suffix: str) -> None:
+    """A hundred files with bytes changed, cut out and cut off; AVIF's decoder has errors of its own kind."""
+    path, generator = tmp_path / f"a.{suffix}", np.random.default_rng(0)
+    try:
+        _picture().save(path)
+    except (KeyError, OSError, ValueError):
+        pytest.skip(f"this Pillow does not write {suffix}")
+    sound, refused = path.read_bytes(), 0
+    for number in range(100):
+        content = bytearray(sound)
+        for place in generator.integers(0, min(len(content), 60 * (1 + number % 10)), 1 + number % 5):
+            content[place] = int(generator.integers(256))
+        del content[int(generator.integers(len(content) // 2, 2 * len(content))) :]
+        path.write_bytes(content)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            try:
+                assert decode(path, (60, 80), source=SOURCE).shape == (3, 60, 80)
+            except UserError as error:
+                refused += 1
+                assert str(path) in str(error) and "\n" not in str(error)
+    assert refused > 10
