@@ -28,11 +28,17 @@ RANKING_EXAMPLES = (
     "detloss bench ranking --positives 1000 --negatives 1000000 --repeats 3",
 )
 
-DATA_EXAMPLES = ("detloss bench data", "detloss bench data --images 10000 --annotations 127000")
+DATA_EXAMPLES = (
+    "detloss bench data",
+    "detloss bench data dataset=coco dataset.root=/data/coco --images 10000 --annotations 127000",
+)
 
 Images = Annotated[int, typer.Option("--images", min=1, help="Images of the file that is made.")]
 Annotations = Annotated[int, typer.Option("--annotations", min=1, help="Annotations of the file that is made.")]
 Others = Annotated[bool, typer.Option("--others/--no-others", help="Also run json, pycocotools and lvis.")]
+Rounds = Annotated[
+    int, typer.Option("--rounds", min=0, help="Loads of the photographs by each loader; 0 leaves them out.")
+]
 Losses = Annotated[
     list[str] | None,
     typer.Argument(metavar="[LOSS]...", help="Losses by name; all when none is given.", show_default=False),
@@ -109,11 +115,24 @@ def ranking(
     bench_ranking(problems, repeats=repeats, device=place, picture=picture)
 
 
-@bench.command("data", cls=verb(DATA_EXAMPLES, ()))
-def data(images: Images = 100_000, annotations: Annotations = 1_270_000, others: Others = True) -> None:
-    """Time reading, counting and opening annotations beside other tools, on a made file of LVIS's size."""
-    from detloss.bench_data import bench_data
+@bench.command("data", cls=verb(DATA_EXAMPLES), context_settings=HYDRA_WORDS)
+def data(
+    overrides: Overrides = None,
+    images: Images = 100_000,
+    annotations: Annotations = 1_270_000,
+    others: Others = True,
+    rounds: Rounds = 5,
+) -> None:
+    """Time reading a made file of LVIS's size beside other tools, and the loader beside torchvision's.
 
+    The photographs to load are made, too, unless a data set is named.
+    """
+    cfg = compose.compose(overrides or ["dataset=coco"])
+    from detloss.bench_data import bench_data
+    from detloss.bench_loader import bench_photographs
+
+    if rounds:
+        bench_photographs(cfg, rounds=rounds, images=images, annotations=annotations)
     bench_data(images=images, annotations=annotations, readers=others)
 
 

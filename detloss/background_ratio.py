@@ -42,7 +42,8 @@ def measure_background_ratio(cfg: DictConfig, *, batches: int) -> float:
     ignores does not count. The detector starts as the training would. Raises ``UserError`` as training does.
     """
     device = torch.device(device_name(str(cfg.trainer.device)))
-    dataset = CocoDataset(*training_files(cfg.dataset), drop_empty=cfg.dataset.drop_empty)
+    masks = build.training_needs_masks(cfg)
+    dataset = CocoDataset(*training_files(cfg.dataset), masks=masks, drop_empty=cfg.dataset.drop_empty)
     torch.manual_seed(cfg.seed)
     detector = build.detector(cfg, dataset.stats).to(device)
     counter = _count_instead_of_learning(detector)

@@ -23,7 +23,6 @@ from detloss.bench_reference import ReferenceLoop, equivalent_loss, torchvision_
 from detloss.data.coco import CocoDataset
 from detloss.data.files import dataset_files
 from detloss.data.loader import BatchPlan, TrainingBatch, training_loader
-from detloss.data.transforms import training_transform
 from detloss.models.backbone import ResNetFPN
 from detloss.progress import Display
 from detloss.step import Report, Step, autocast_type, device_name
@@ -151,7 +150,7 @@ def _loader(
     """Return the loader of rank 0 as a run of all its devices would have it."""
     return training_loader(
         dataset,
-        training_transform(cfg.dataset.scales, cfg.dataset.max_size, cfg.dataset.flip),
+        build.augmentation(cfg, dataset),
         plan,
         last_step=steps,
         world_size=cfg.trainer.devices * cfg.trainer.nodes,

@@ -25,7 +25,9 @@ if TYPE_CHECKING:
     from torch.optim import Optimizer
 
     from detloss.data.annotations import Annotations
+    from detloss.data.augment import Augment, DrawView
     from detloss.data.coco import CocoDataset
+    from detloss.data.image_cache import ImageCache
     from detloss.data.image_labels import ImageLabels
     from detloss.data.samplers import EpochSampler
     from detloss.losses import DetectionLoss
@@ -68,8 +70,16 @@ def training_set(cfg: DictConfig, files: DatasetFiles) -> CocoDataset:
     from detloss.data.coco import CocoDataset
 
     return CocoDataset(
-        files.train_annotations, files.train_images, masks=cfg.model.masks, drop_empty=cfg.dataset.drop_empty
+        files.train_annotations,
+        files.train_images,
+        masks=training_needs_masks(cfg),
+        drop_empty=cfg.dataset.drop_empty,
     )
+
+
+def training_needs_masks(cfg: DictConfig) -> bool:
+    """Tell whether training draws masks, for the model or to paste objects by them."""
+    return bool(cfg.model.masks or cfg.dataset.copy_paste > 0)
 
 
 def validation_set(cfg: DictConfig, files: DatasetFiles) -> CocoDataset:
@@ -87,6 +97,41 @@ def sampler_of(node: DictConfig, labels: ImageLabels) -> EpochSampler:
     """Return the sampler that a config of the group ``sampler`` describes; this needs no torch."""
     built: EpochSampler = instantiate(node, labels, option="sampler")  # type: ignore[assignment]
     return built
+
+
+def augmentation(cfg: DictConfig, dataset: CocoDataset) -> Augment:
+    """Return how training images are varied."""
+    from detloss.data.augment import LargeScaleJitter, Plain, ShortestSide
+    from detloss.data.copy_paste import CopyPaste, PasteSources
+
+    options = cfg.dataset
+    draw: DrawView = ShortestSide(options.scales and list(options.scales), options.max_size, options.flip)
+    if options.jitter is not None:
+        low, high = options.jitter
+        draw = LargeScaleJitter(options.crop, (low, high), options.flip)
+    if not options.copy_paste:
+        return Plain(draw, cfg.model.masks)
+    sources = PasteSources.of(dataset.image_labels, dataset.stats, options.tail_fraction)
+    return CopyPaste(draw, cfg.model.masks, options.copy_paste, sources)
+
+
+def image_cache(cfg: DictConfig, dataset: CocoDataset) -> ImageCache | None:
+    """Return what keeps decoded images of the training set, or None; rank 0 says how much that takes."""
+    from detloss import distributed
+    from detloss.data.image_cache import open_cache
+
+    if cfg.data.cache is None:
+        return None
+    opened, said = open_cache(
+        cfg.data.cache,
+        dataset.sizes,
+        dataset.images_path,
+        processes=cfg.trainer.devices,
+        workers=cfg.trainer.workers,
+    )
+    if distributed.rank() == 0:
+        print(said)
+    return opened
 
 
 def detection_loss(cfg: DictConfig, stats: ClassStats) -> DetectionLoss:

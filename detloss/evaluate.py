@@ -16,7 +16,6 @@ from detloss import build, checkpoint, distributed, run_folder
 from detloss.data.coco import CocoDataset
 from detloss.data.files import DatasetFiles, dataset_files
 from detloss.data.loader import evaluation_loader
-from detloss.data.transforms import evaluation_transform
 from detloss.errors import UserError, nearest
 from detloss.evaluation.coco import evaluate_coco
 from detloss.evaluation.ground_truth import read_ground_truth
@@ -109,14 +108,7 @@ def predict_set(
     category_ids = np.array(stats.category_ids)
     rank, ranks = distributed.rank(), distributed.world_size()
     precision = autocast_type(cfg.trainer.precision, device)
-    loader = evaluation_loader(
-        validation,
-        evaluation_transform(),
-        batch_size=1,
-        rank=rank,
-        world_size=ranks,
-        workers=cfg.trainer.workers,
-    )
+    loader = evaluation_loader(validation, batch_size=1, rank=rank, world_size=ranks, workers=cfg.trainer.workers)
     folder.mkdir(parents=True, exist_ok=True)
     share = len(range(rank, len(validation), ranks))
     with (

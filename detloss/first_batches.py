@@ -7,7 +7,6 @@ from torch import nn
 from detloss import build
 from detloss.data.coco import CocoDataset
 from detloss.data.loader import BatchPlan, training_loader
-from detloss.data.transforms import training_transform
 from detloss.progress import Display
 from detloss.step import autocast_type
 
@@ -31,7 +30,7 @@ def show_first_batches(
     plan = BatchPlan(build.sampler(cfg, dataset), dataset.sizes, batch_size=size, seed=cfg.seed)
     images = training_loader(
         dataset,
-        training_transform(cfg.dataset.scales, cfg.dataset.max_size, cfg.dataset.flip),
+        build.augmentation(cfg, dataset),
         plan,
         last_step=batches,
         accumulate=accumulate,

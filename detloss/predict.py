@@ -14,7 +14,6 @@ from torch import Tensor, nn
 from detloss import build, checkpoint, run_folder
 from detloss.contact_sheet import Cell, cells_of, contact_sheet, most_telling
 from detloss.data.image_files import AnnotatedFiles, ImageFile, ImageFiles
-from detloss.data.transforms import evaluation_transform
 from detloss.errors import UserError
 from detloss.evaluate import checkpoint_path, override, trained_detector
 from detloss.evaluation.predictions import FILE_NAME, Row, encode_masks
@@ -106,9 +105,8 @@ def predict_images(
 def detect(cfg: DictConfig, detector: nn.Module, image: Tensor, device: torch.device) -> Objects:
     """Return what ``detector``, in evaluation mode, finds on an image (uint8 [3, H, W])."""
     precision = autocast_type(cfg.trainer.precision, device)
-    pixels, _ = evaluation_transform()(image, {})  # type: ignore[arg-type]
     with torch.autocast(device.type, precision, enabled=precision is not torch.float32):
-        (detections,) = detector([pixels.to(device)])
+        (detections,) = detector([image.as_subclass(Tensor).to(device)])
     masks = detections.get("masks")
     return Objects(
         boxes=detections["boxes"].float().cpu().numpy(),

@@ -25,7 +25,7 @@ Metrics = dict[str, dict[str, float | None]]
 
 NOT_PART_OF_A_RUN = (
     "trainer.devices", "trainer.nodes", "trainer.device", "trainer.workers",
-    "logger", "output_dir", "overwrite",
+    "logger", "output_dir", "overwrite", "data",
 )  # fmt: skip
 """Where and how a run computes, not what: neither in a folder's name nor compared with its config."""
 

@@ -51,6 +51,9 @@ RULES: dict[str, Rule] = {
     "trainer.evaluate_every": COUNT_OR_NULL,
     "trainer.patience": COUNT_OR_NULL,
     "dataset.flip": SHARE,
+    "dataset.copy_paste": SHARE,
+    "dataset.crop": COUNT_OR_NULL,
+    "data.error_limit": COUNT_OR_ZERO,
     "dataset.score_threshold": SHARE,
     "dataset.detections": COUNT,
     "dataset.eval_scale": COUNT,
@@ -63,6 +66,8 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "trainer.device": ("auto", "cpu", "cuda"),
     "trainer.precision": ("fp32", "bf16", "fp16"),
     "dataset.classifier": ("linear", "cosine", "tde"),
+    "data.on_error": ("stop", "skip"),
+    "data.cache": ("null", "ram", "disk"),
 }
 
 METHODS = ("crt", "lws", "disalign")
@@ -74,7 +79,8 @@ def check_settings(cfg: DictConfig) -> None:
     check_classifier_fits(cfg)
     check_decoupled(cfg)
     for key, options in CHOICES.items():
-        chosen = str(OmegaConf.select(cfg, key))
+        value = OmegaConf.select(cfg, key)
+        chosen = "null" if value is None else str(value)
         if chosen not in options:
             raise UserError(f"{key}={chosen}: expected {' or '.join(options)}{nearest(chosen, options)}")
     for key, rule in RULES.items():
@@ -86,6 +92,7 @@ def check_settings(cfg: DictConfig) -> None:
         OmegaConf.is_list(scales) and scales and all(COUNT[1](side) for side in scales)
     ):
         raise UserError(f"dataset.scales={scales}: expected shortest sides in pixels such as [640,800], or null")
+    _check_jitter(cfg.dataset)
     _check_length(cfg.schedule, "schedule")
 
 
@@ -146,6 +153,20 @@ def check_decoupled(cfg: DictConfig) -> None:
             if not COUNT_OR_NULL[1](first[key]):
                 raise UserError(f"schedule.first.{key}={first[key]}: expected {COUNT_OR_NULL[0]}")
         _check_length(first, "schedule.first")
+
+
+def _check_jitter(dataset: DictConfig) -> None:
+    jitter, crop = dataset.jitter, dataset.crop
+    if (jitter is None) != (crop is None):
+        raise UserError(
+            f"dataset.jitter={jitter} and dataset.crop={crop} belong together, as in dataset.jitter=[0.1,2.0] "
+            "dataset.crop=1024"
+        )
+    bounds = list(jitter) if OmegaConf.is_list(jitter) else []
+    if jitter is not None and not (
+        len(bounds) == 2 and all(NUMBER[1](bound) for bound in bounds) and 0 < bounds[0] <= bounds[1]
+    ):
+        raise UserError(f"dataset.jitter={jitter}: expected two factors above 0 such as [0.1,2.0], or null")
 
 
 def _check_length(schedule: DictConfig, name: str) -> None:

@@ -8,13 +8,13 @@ from omegaconf import DictConfig
 from detloss import build, checkpoint, distributed
 from detloss.data.files import dataset_files
 from detloss.data.loader import BatchPlan, training_loader
-from detloss.data.transforms import training_transform
 from detloss.evaluate import Metrics, check_evaluation, evaluate_detector, flat
 from detloss.interrupt import StopRequest
 from detloss.loggers import open_loggers
 from detloss.losses.base import state_scalars
 from detloss.progress import Display
 from detloss.schedule import set_learning_rate, total_steps
+from detloss.skipped import skipped_images, tolerated_images
 from detloss.step import Step, Window, autocast_type, data_parallel
 
 
@@ -37,6 +37,7 @@ def train(cfg: DictConfig, folder: Path, *, device: torch.device, sweep: str | N
     plan = BatchPlan(build.sampler(cfg, dataset), dataset.sizes, batch_size=schedule.batch_size, seed=cfg.seed)
     total = total_steps(schedule, plan)
     check_evaluation(cfg, validation, dataset.stats)
+    dataset.cache = build.image_cache(cfg, dataset)
 
     # Model; every rank starts from the same weights and then draws its own proposals
     last = folder / "last.ckpt"
@@ -54,7 +55,7 @@ def train(cfg: DictConfig, folder: Path, *, device: torch.device, sweep: str | N
 
     batches = training_loader(
         dataset,
-        training_transform(cfg.dataset.scales, cfg.dataset.max_size, cfg.dataset.flip),
+        build.augmentation(cfg, dataset),
         plan,
         first_step=progress.step,
         last_step=total,
@@ -63,6 +64,7 @@ def train(cfg: DictConfig, folder: Path, *, device: torch.device, sweep: str | N
         accumulate=trainer.accumulate,
         workers=trainer.workers,
         pin_memory=device.type == "cuda",
+        tolerated=tolerated_images(cfg.data),
     )
     step = Step(
         data_parallel(detector, device),
@@ -100,7 +102,7 @@ def train(cfg: DictConfig, folder: Path, *, device: torch.device, sweep: str | N
             progress.step += 1
             display.advance(progress.step)
             if progress.step % trainer.log_every == 0 or progress.step == total:
-                values = window.means()
+                values = window.means() | skipped_images(cfg.data, batches.skipped, device)
                 epoch = plan.epoch_of_step(progress.step - 1)[0]
                 loggers.log(progress.step, {"epoch": epoch, "lr": rate, **values, **state_scalars(detector)})
                 display.note(progress.step, values)

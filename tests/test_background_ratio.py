@@ -13,7 +13,6 @@ from detloss import build
 from detloss.background_ratio import RowCounter, measure_background_ratio
 from detloss.data.coco import CocoDataset
 from detloss.data.loader import BatchPlan, training_loader
-from detloss.data.transforms import training_transform
 from detloss.losses import ECM, Samples
 from detloss.losses.coder import Sigmoid
 from detloss.models.fcos import FCOSHead
@@ -46,9 +45,10 @@ def test_it_is_what_ecm_measures_on_the_same_batches(composed: Callable, accumul
     loss = detector.roi_heads.loss.class_loss
     assert isinstance(loss, ECM)
     plan = BatchPlan(build.sampler(cfg, dataset), dataset.sizes, batch_size=4, seed=cfg.seed)
-    transform = training_transform(cfg.dataset.scales, cfg.dataset.max_size, cfg.dataset.flip)
     torch.manual_seed(cfg.seed)
-    for images, targets in training_loader(dataset, transform, plan, last_step=3, accumulate=accumulate):
+    for images, targets in training_loader(
+        dataset, build.augmentation(cfg, dataset), plan, last_step=3, accumulate=accumulate
+    ):
         detector(images, targets)
     assert int(loss.forwards) == 3 * accumulate
     assert measure_background_ratio(cfg, batches=3) == loss.background_ratio

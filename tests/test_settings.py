@@ -67,6 +67,11 @@ def test_a_value_is_compared_with_the_annotation_of_its_parameter(
     [
         (["model=retinanet", "loss=focal", "dataset.classifier=tde"], "is one-stage"),
         (["loss=bags", "dataset.classifier=tde"], "grouped softmax.*try loss=ce"),
+        (["dataset.jitter=[0.1,2.0]"], "dataset.crop=None belong together.*dataset.crop=1024"),
+        (["dataset.crop=512"], "dataset.jitter=None and dataset.crop=512 belong together"),
+        (["dataset.jitter=[2,1]", "dataset.crop=512"], r"dataset.jitter=\[2, 1\]: expected two factors"),
+        (["dataset.jitter=[0,1]", "dataset.crop=512"], "expected two factors above 0"),
+        (["dataset.jitter=3", "dataset.crop=512"], "expected two factors above 0"),
         (["loss=seesaw", "schedule=decoupled", "schedule.method=lws"], "first.loss=seesaw"),
     ],
 )

@@ -310,3 +310,53 @@ def descendants(parent: int, word: str) -> list[int]:
             found += [int(entry.name)] if word in command else []
             found += descendants(int(entry.name), word)
     return sorted(found)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [("data.cache=ram", "trainer.workers=2"), ("data.cache=disk",), ("data.on_error=skip",)],
+    ids=lambda words: words[0],
+)
+def test_how_images_are_read_changes_nothing_that_is_learnt(
+    tmp_path: Path, data: tuple[str, ...], monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...]
+) -> None:
+    monkeypatch.setenv("DETLOSS_CACHE", str(tmp_path / "cache"))
+    recipe = (*SMALL, *data, "model=fcos", "loss=focal", "dataset.jitter=[0.5,2]", "dataset.crop=64")
+    recipe += ("dataset.copy_paste=0.5", "schedule.steps=3")
+    run(tmp_path / "plain", *recipe)
+    run(tmp_path / "other", *recipe, *words)
+    plain, other = weights(tmp_path / "plain"), weights(tmp_path / "other")
+    assert all(torch.equal(plain[name], other[name]) for name in plain)
+
+
+def test_damaged_images_are_skipped_and_counted_up_to_a_limit(
+    tmp_path: Path, data: tuple[str, ...], two_of_eight_damaged: tuple[str, ...]
+) -> None:
+    """The run that stopped goes on in its folder: how images are read is no part of its config."""
+    words = (*SMALL, *data, *two_of_eight_damaged)
+    with pytest.raises(UserError, match="damaged or not an image"):
+        run(tmp_path / "run", *words)
+    with pytest.raises(UserError, match=r"2 images cannot be read, more than data\.error_limit=1"):
+        run(tmp_path / "run", *words, "data.on_error=skip", "data.error_limit=1")
+    run(tmp_path / "run", *words, "data.on_error=skip", "data.error_limit=2")
+    lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    counts = [line["skipped_images"] for line in lines if "skipped_images" in line]
+    assert counts[-1] == 2 and counts == sorted(counts)
+
+
+def test_ranks_stop_together_over_the_limit_of_damaged_images(
+    tmp_path: Path, data: tuple[str, ...], two_of_eight_damaged: tuple[str, ...]
+) -> None:
+    words = (*SMALL, *data, *two_of_eight_damaged, "data.on_error=skip", "data.error_limit=1", "trainer.devices=2")
+    with pytest.raises(UserError, match=r"2 images cannot be read, more than data\.error_limit=1"):
+        run(tmp_path / "run", *words)
+
+
+@pytest.fixture
+def two_of_eight_damaged(tiny_coco: Callable[..., tuple[Path, Path]]) -> tuple[str, ...]:
+    """Words that train two steps of four, in which each of eight images is shown once."""
+    annotations, images = tiny_coco(8, folder="damaged")
+    for name in ("0003.png", "0006.png"):
+        (images / name).write_bytes(b"not a picture")
+    files = (f"dataset.train.annotations={annotations}", f"dataset.train.images={images}")
+    return (*files, "model=fcos", "loss=focal", "schedule.steps=2")

@@ -3,6 +3,7 @@
 import os
 import random
 import signal
+import sys
 import threading
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator
@@ -15,16 +16,20 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from detloss.data.coco import CocoDataset
+from detloss.data.augment import Augment
+from detloss.data.coco import CocoDataset, Target, UnreadableImage
 from detloss.data.samplers import EpochSampler
-from detloss.data.transforms import Target, Transform
 from detloss.errors import UserError
 
 Key = tuple[int, int, int]  # epoch, position in the epoch, index into the data set
+Skipped = dict[int, str]  # image id: what is wrong with the image
 TrainingBatch = tuple[list[Tensor], list[Target]]
 EvaluationBatch = tuple[list[Tensor], list[int]]
 
-Second = TypeVar("Second")
+Sample = TypeVar("Sample")
+
+ATTEMPTS = 100
+"""Images drawn for one place, the same ones again perhaps, before none counts as readable."""
 
 GRACE_SECONDS = 30.0  # a training step and a checkpoint should fit in
 
@@ -85,7 +90,7 @@ class BatchPlan:
 
 def training_loader(
     dataset: CocoDataset,
-    transform: Transform,
+    augment: Augment,
     plan: BatchPlan,
     *,
     last_step: int,
@@ -95,12 +100,14 @@ def training_loader(
     accumulate: int = 1,
     workers: int = 0,
     pin_memory: bool = False,
-) -> Iterator[TrainingBatch]:
-    """Iterate over this rank's micro batches of the steps ``first_step`` to ``last_step - 1``.
+    tolerated: int = 0,
+) -> "TrainingBatches":
+    """Iterate over this rank's micro batches of the steps ``first_step`` to ``last_step - 1``, images in uint8.
 
     Each step gives ``accumulate`` micro batches of m = batch_size / (world_size * accumulate) images; micro
     batch a of rank k holds the images (a * world_size + k) * m onwards of the global batch. Raises
-    ``UserError`` if m is not whole, and while iterating if an image cannot be read.
+    ``UserError`` if m is not whole, and while iterating if an image cannot be read; with ``tolerated`` that many
+    are replaced by others first, drawn at random, wherever one is needed.
     """
     size, rest = divmod(plan.batch_size, world_size * accumulate)
     if rest:
@@ -110,13 +117,12 @@ def training_loader(
         )
     starts = [(part * world_size + rank) * size for part in range(accumulate)]
     keys = (batch[start : start + size] for batch in plan.steps(first_step, last_step) for start in starts)
-    samples = _TrainingSamples(dataset, transform, plan.seed)
-    return _iterate(samples, keys, workers, pin_memory)
+    samples = _TrainingSamples(dataset, augment, plan.seed, tolerated)
+    return TrainingBatches(_iterate(samples, keys, workers, pin_memory))
 
 
 def evaluation_loader(
     dataset: CocoDataset,
-    transform: Transform,
     *,
     batch_size: int,
     rank: int = 0,
@@ -124,10 +130,27 @@ def evaluation_loader(
     workers: int = 0,
     pin_memory: bool = False,
 ) -> Iterator[EvaluationBatch]:
-    """Iterate over (images, image ids) of every ``world_size``-th image from ``rank`` on, each once."""
+    """Iterate over (uint8 images, image ids) of every ``world_size``-th image from ``rank`` on, each once."""
     indices = range(rank, len(dataset), world_size)
     keys = (list(indices[start : start + batch_size]) for start in range(0, len(indices), batch_size))
-    return _iterate(_EvaluationSamples(dataset, transform), keys, workers, pin_memory)
+    batches = _iterate(_EvaluationSamples(dataset), keys, workers, pin_memory)
+    return (([image for image, _ in batch], [image_id for _, image_id in batch]) for batch in batches)
+
+
+class TrainingBatches(Iterator[TrainingBatch]):
+    """Batches; ``skipped`` are the images left out of those so far because they cannot be read."""
+
+    def __init__(self, batches: Iterator[list[tuple[Tensor, Target, Skipped]]]) -> None:
+        self._batches = batches
+        self.skipped: Skipped = {}
+
+    def __next__(self) -> TrainingBatch:
+        batch = next(self._batches)
+        for _, _, skipped in batch:
+            for image_id in skipped.keys() - self.skipped.keys():
+                print(f"skipped: {skipped[image_id]}", file=sys.stderr)
+            self.skipped |= skipped
+        return [image for image, _, _ in batch], [target for _, target, _ in batch]
 
 
 @contextmanager
@@ -147,38 +170,44 @@ def seeded(*entropy: int) -> Iterator[None]:
             np.random.set_state(numpy_state)  # noqa: NPY002
 
 
-class _TrainingSamples(Dataset[tuple[Tensor, Target] | UserError]):
-    def __init__(self, dataset: CocoDataset, transform: Transform, seed: int) -> None:
-        self.dataset, self.transform, self.seed = dataset, transform, seed
+class _TrainingSamples(Dataset[tuple[Tensor, Target, Skipped] | UserError]):
+    def __init__(self, dataset: CocoDataset, augment: Augment, seed: int, tolerated: int) -> None:
+        self.dataset, self.augment, self.seed, self.tolerated = dataset, augment, seed, tolerated
 
-    def __getitem__(self, key: Key) -> tuple[Tensor, Target] | UserError:
+    def __getitem__(self, key: Key) -> tuple[Tensor, Target, Skipped] | UserError:
         epoch, position, index = key
-        try:
-            # One more than the position: numpy pads with zeros, so that (seed, epoch, 0) would be the
-            # sampler's (seed, epoch).
-            with seeded(self.seed, epoch, position + 1):
-                return self.transform(*self.dataset[index])
-        except UserError as error:
-            return error
+        skipped: Skipped = {}
+        attempts = 0
+        # One more than the position: numpy pads with zeros, so that (seed, epoch, 0) would be the
+        # sampler's (seed, epoch).
+        with seeded(self.seed, epoch, position + 1):
+            while True:
+                try:
+                    return *self.augment(self.dataset, index), skipped
+                except UnreadableImage as error:
+                    skipped[error.image_id] = str(error)
+                    attempts += 1
+                    if len(skipped) > self.tolerated or attempts == ATTEMPTS:
+                        return error
+                except UserError as error:
+                    return error
+                index = int(torch.randint(len(self.dataset), ()))
 
 
 class _EvaluationSamples(Dataset[tuple[Tensor, int] | UserError]):
-    def __init__(self, dataset: CocoDataset, transform: Transform) -> None:
-        self.dataset, self.transform = dataset, transform
+    def __init__(self, dataset: CocoDataset) -> None:
+        self.dataset = dataset
 
     def __getitem__(self, index: int) -> tuple[Tensor, int] | UserError:
         try:
-            return self.transform(self.dataset.image(index), {})[0], self.dataset.image_ids[index]
+            return self.dataset.image(index).as_subclass(Tensor), self.dataset.image_ids[index]
         except UserError as error:
             return error
 
 
 def _iterate(
-    samples: Dataset[tuple[Tensor, Second] | UserError],
-    keys: Iterable[list[Any]],
-    workers: int,
-    pin_memory: bool,
-) -> Iterator[tuple[list[Tensor], list[Second]]]:
+    samples: Dataset[Sample | UserError], keys: Iterable[list[Any]], workers: int, pin_memory: bool
+) -> Iterator[list[Sample]]:
     loader = DataLoader(
         samples,
         batch_sampler=keys,
@@ -191,21 +220,17 @@ def _iterate(
     for batch in loader:
         # An error travels as a value: raised in a worker it would arrive wrapped in a traceback.
         if isinstance(batch, UserError):
-            raise batch
+            raise UserError(str(batch))  # of that very class, by whose name `launch` knows it
         yield batch
 
 
-def _collate(
-    samples: list[tuple[Tensor, Second] | UserError],
-) -> tuple[list[Tensor], list[Second]] | UserError:
-    images: list[Tensor] = []
-    others: list[Second] = []
+def _collate(samples: list[Sample | UserError]) -> list[Sample] | UserError:
+    good: list[Sample] = []
     for sample in samples:
         if isinstance(sample, UserError):
             return sample
-        images.append(sample[0])
-        others.append(sample[1])
-    return images, others
+        good.append(sample)
+    return good
 
 
 def _leave_signals_to_parent(worker: int) -> None:

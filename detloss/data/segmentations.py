@@ -31,15 +31,20 @@ class Segmentations:
         """Return [A] bool: which annotations have no segmentation."""
         return ((np.diff(self.polygons_of) == 0) & (np.diff(self.runs_of) == 0))[self.rows]
 
-    def mask(self, annotation: int, height: int, width: int) -> np.ndarray:
-        """Return the [H, W] uint8 mask, drawn by pycocotools."""
+    def polygons(self, annotation: int) -> list[np.ndarray]:
+        """Return the polygons, x and y alternating in pixels; none of an annotation with run lengths."""
         record = int(self.rows[annotation])
         first, last = self.polygons_of[record : record + 2]
-        if first < last:
-            corners = self.coordinates_of[first : last + 1]
-            polygons = [self.coordinates[start:stop] / STEPS_PER_PIXEL for start, stop in pairwise(corners)]
+        corners = self.coordinates_of[first : last + 1].tolist()
+        return [self.coordinates[start:stop] / STEPS_PER_PIXEL for start, stop in pairwise(corners)]
+
+    def mask(self, annotation: int, height: int, width: int) -> np.ndarray:
+        """Return the [H, W] uint8 mask, drawn by pycocotools."""
+        polygons = self.polygons(annotation)
+        if polygons:
             encoded = coco_mask.merge(coco_mask.frPyObjects(polygons, height, width))
         else:
+            record = int(self.rows[annotation])
             start, stop = self.runs_of[record : record + 2]
             encoded = {"size": [height, width], "counts": self.runs[start:stop].tobytes()}
         return coco_mask.decode(encoded)

@@ -8,13 +8,14 @@ import numpy as np
 import pytest
 import torch
 
+from detloss.data.augment import Plain, ShortestSide
 from detloss.data.coco import CocoDataset
 from detloss.data.image_labels import ImageLabels
 from detloss.data.loader import BatchPlan, evaluation_loader, seeded, training_loader
 from detloss.data.samplers import RepeatFactor, Uniform
-from detloss.data.transforms import evaluation_transform, training_transform
 from detloss.errors import UserError
 
+PLAIN = Plain(ShortestSide(flip=0.0), masks=False)
 PORTRAIT, LANDSCAPE = (60, 40), (40, 60)
 
 
@@ -82,8 +83,8 @@ def _stream(dataset: CocoDataset, *, batch_size: int = 4, seed: int = 0, **optio
     plan = BatchPlan(
         RepeatFactor(dataset.image_labels, threshold=0.5), dataset.sizes, batch_size=batch_size, seed=seed
     )
-    transform = training_transform([24, 32, 40], 64, flip=0.5)
-    batches = training_loader(dataset, transform, plan, **({"last_step": 8} | options))
+    augment = Plain(ShortestSide([24, 32, 40], 64, flip=0.5), masks=True)
+    batches = training_loader(dataset, augment, plan, **({"last_step": 8} | options))
     return [sample for images, targets in batches for sample in zip(images, targets, strict=True)]
 
 
@@ -121,7 +122,7 @@ def test_starting_later_gives_the_rest_of_the_uninterrupted_stream(dataset, firs
 
 
 def test_an_image_shown_twice_in_an_epoch_is_changed_in_two_ways(tiny_coco):
-    dataset = CocoDataset(*tiny_coco(2, size=(32, 24)), limit=1)
+    dataset = CocoDataset(*tiny_coco(2, size=(32, 24)), masks=True, limit=1)
     images = [image for image, _ in _stream(dataset, batch_size=16, last_step=1)]
     assert len({image.shape for image in images}) > 1
 
@@ -155,7 +156,7 @@ def test_seeded_governs_all_three_generators():
 def test_a_batch_that_cannot_be_split_is_a_user_error_at_once(dataset):
     plan = _plan([LANDSCAPE] * 7, 4)
     with pytest.raises(UserError, match="batch size 4 cannot be split evenly over 3 devices x 1"):
-        training_loader(dataset, evaluation_transform(), plan, last_step=1, world_size=3)
+        training_loader(dataset, PLAIN, plan, last_step=1, world_size=3)
 
 
 @pytest.mark.parametrize("workers", [0, 1])
@@ -165,14 +166,14 @@ def test_a_damaged_image_arrives_as_the_same_one_line_error(files, dataset, work
         _stream(dataset, workers=workers)
     assert "\n" not in str(raised.value) and "Traceback" not in str(raised.value)
     with pytest.raises(UserError, match=r"0003\.png: damaged"):
-        list(evaluation_loader(dataset, evaluation_transform(), batch_size=2, workers=workers))
+        list(evaluation_loader(dataset, batch_size=2, workers=workers))
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="finds the workers in /proc")
 def test_workers_outlive_a_signal_to_the_whole_job(dataset):
     """Schedulers and Ctrl-C signal all processes; the parent must still get the rest of its step."""
     plan = _plan([LANDSCAPE] * 7, 1)
-    batches = training_loader(dataset, evaluation_transform(), plan, last_step=12, workers=1)
+    batches = training_loader(dataset, PLAIN, plan, last_step=12, workers=1)
     next(batches)
     children = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
     assert len(children) == 1
@@ -187,12 +188,12 @@ def test_evaluation_shows_every_image_once_over_all_ranks(dataset, workers, worl
     seen = []
     for rank in range(world_size):
         for images, image_ids in evaluation_loader(
-            dataset, evaluation_transform(), batch_size=2, rank=rank, world_size=world_size, workers=workers
+            dataset, batch_size=2, rank=rank, world_size=world_size, workers=workers
         ):
             assert 1 <= len(images) == len(image_ids) <= 2
             for image, image_id in zip(images, image_ids, strict=True):
                 expected = dataset[dataset.image_ids.index(image_id)][0]
-                assert torch.equal((image * 255).round().byte(), expected.as_subclass(torch.Tensor))
+                assert type(image) is torch.Tensor and torch.equal(image, expected.as_subclass(torch.Tensor))
             seen += image_ids
     assert sorted(seen) == dataset.image_ids
 
@@ -200,4 +201,58 @@ def test_evaluation_shows_every_image_once_over_all_ranks(dataset, workers, worl
 def test_a_rank_without_images_has_nothing_to_evaluate(tiny_coco):
     dataset = CocoDataset(*tiny_coco(1))
     options = {"batch_size": 2, "rank": 1, "world_size": 2}
-    assert list(evaluation_loader(dataset, evaluation_transform(), **options)) == []
+    assert list(evaluation_loader(dataset, **options)) == []
+
+
+def _damage(files, *names: str) -> None:
+    for name in names:
+        (files.images / name).write_bytes(b"not a picture")
+
+
+def _image_ids(batches) -> list[int]:
+    return [int(target["image_id"]) for _, targets in batches for target in targets]
+
+
+def _tolerant(dataset: CocoDataset, tolerated: int, **options: int):
+    plan = _plan([LANDSCAPE] * len(dataset), 2, seed=3)
+    return training_loader(dataset, PLAIN, plan, last_step=28, tolerated=tolerated, **options)
+
+
+def test_unreadable_images_are_replaced_and_all_others_stay_in_place(files, dataset, capsys):
+    """28 steps of 2 are 8 epochs of 7 images: ids 10 to 16, of which 12 is damaged and 15 missing."""
+    expected = _image_ids(_tolerant(dataset, 0))
+    _damage(files, "0002.png")
+    (files.images / "0005.png").unlink()
+    batches = _tolerant(dataset, 2)
+    got = _image_ids(batches)
+    assert len(got) == len(expected) and 12 in expected and 15 in expected
+    for before, after in zip(expected, got, strict=True):
+        assert after == before if before not in (12, 15) else after not in (12, 15)
+    replacements = {after for before, after in zip(expected, got, strict=True) if before in (12, 15)}
+    assert len(replacements) >= 3, "not always the same image"
+    assert {image_id: "damaged" in why for image_id, why in batches.skipped.items()} == {12: True, 15: False}
+    told = capsys.readouterr().err.splitlines()
+    assert len(told) == 2 and all(line.startswith("skipped: ") for line in told), "each is told of once"
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("first", [0, 9])
+def test_what_replaces_an_image_is_the_same_after_a_resume_and_at_any_number_of_workers(
+    files, dataset, workers, first
+):
+    _damage(files, "0002.png", "0005.png")
+    whole = _image_ids(_tolerant(dataset, 2))
+    assert _image_ids(_tolerant(dataset, 2, workers=workers, first_step=first)) == whole[2 * first :]
+
+
+def test_more_unreadable_images_than_tolerated_in_one_place_end_the_stream(files, dataset):
+    _damage(files, *(f"{number:04d}.png" for number in range(7)))
+    for tolerated in (3, 100):  # fewer than there are, and more
+        with pytest.raises(UserError, match="damaged or not an image"):
+            _image_ids(_tolerant(dataset, tolerated))
+
+
+def test_evaluation_never_skips(files, dataset):
+    _damage(files, "0002.png")
+    with pytest.raises(UserError, match=r"0002\.png: damaged"):
+        list(evaluation_loader(dataset, batch_size=2))
