@@ -10,6 +10,7 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 
 from detloss.data.file_names import image_path, named_file
+from detloss.data.image_header import UNREADABLE
 from detloss.data.records import Records, load_json_object
 from detloss.data.segmentations import segmentation_problem
 from detloss.progress import Display
@@ -157,7 +158,7 @@ def _image(place: str, row: dict[str, object], folder: Path, decode: bool) -> Pr
             if decode:
                 file.load()
             size = file.height, file.width
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except UNREADABLE as error:
         return Problem("image damaged", str(path), " ".join(str(error).split()))
     if size != (row.get("height"), row.get("width")):
         said = f"{row.get('width')} x {row.get('height')}"

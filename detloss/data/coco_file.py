@@ -5,8 +5,6 @@ import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from PIL import Image
-
 from detloss.errors import UserError
 
 Row = dict[str, object]
@@ -66,15 +64,6 @@ class CocoFile:
             os.replace(partial, path)
         except OSError as error:
             raise UserError(f"cannot write {path}: {error.strerror}") from error
-
-
-def image_size(path: Path) -> tuple[int, int]:
-    """Return width and height as the file's header has them."""
-    try:
-        with Image.open(path) as file:
-            return file.size
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise UserError(f"{path}: damaged or not an image: {' '.join(str(error).split())}") from None
 
 
 def _area(polygon: Sequence[float]) -> float:

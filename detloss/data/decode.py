@@ -8,6 +8,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from detloss.data.image_header import UNREADABLE
 from detloss.errors import UserError
 
 
@@ -29,7 +30,7 @@ def decode(path: Path, size: tuple[int, int], *, source: Path) -> Tensor:
                         f"{path}: the image is {file.width}x{file.height}, but {source} says {size[1]}x{size[0]}"
                     )
                 pixels = np.array(file if file.mode == "RGB" else file.convert("RGB"))
-    except (OSError, SyntaxError, ValueError, RuntimeError, Image.DecompressionBombError) as error:
+    except UNREADABLE as error:
         reason = " ".join(str(error).split())
         raise UserError(f"{path}: damaged or not an image: {reason}") from None
     return torch.from_numpy(pixels).permute(2, 0, 1)

@@ -11,6 +11,7 @@ from torch import Tensor
 from torchvision import tv_tensors
 
 from detloss.data.coco import CocoDataset, Sample
+from detloss.data.image_header import UNREADABLE
 from detloss.errors import UserError
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
@@ -50,7 +51,7 @@ class ImageFiles(Sequence[ImageFile]):
         try:
             with Image.open(path) as file:
                 pixels = np.array(ImageOps.exif_transpose(file).convert("RGB"))
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        except UNREADABLE as error:
             reason = " ".join(str(error).split())
             raise UserError(f"{path}: damaged or not an image: {reason}") from None
         tensor = torch.from_numpy(pixels).permute(2, 0, 1).contiguous()

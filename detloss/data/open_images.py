@@ -6,7 +6,8 @@ from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
-from detloss.data.coco_file import CocoFile, image_size
+from detloss.data.coco_file import CocoFile
+from detloss.data.image_header import image_size
 from detloss.errors import UserError, nearest
 
 Parents = dict[str, set[str]]

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import yaml
 
-from detloss.data.coco_file import CocoFile, image_size
+from detloss.data.coco_file import CocoFile
+from detloss.data.image_header import image_size
 from detloss.errors import UserError
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
