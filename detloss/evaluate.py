@@ -87,6 +87,7 @@ def score(cfg: DictConfig, annotations: Path, predictions: Path, stats: ClassSta
         iou_types=("bbox", "segm") if cfg.model.masks else ("bbox",),
         groups=dict(zip(stats.category_ids, groups, strict=True)),
         max_detections=cfg.evaluator.max_detections,
+        engine=cfg.evaluator.get("engine", "detloss"),  # runs of before there was a choice have none
     )
 
 

@@ -61,6 +61,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "schedule.decay": ("step", "cosine"),
     "trainer.device": ("auto", "cpu", "cuda"),
     "trainer.precision": ("fp32", "bf16", "fp16"),
+    "evaluator.engine": ("detloss", "official"),
     "dataset.classifier": ("linear", "cosine", "tde"),
 }
 
