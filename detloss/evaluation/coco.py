@@ -11,7 +11,6 @@ from detloss.evaluation.ground_truth import GroundTruth, read_ground_truth
 from detloss.evaluation.match_table import match_table
 from detloss.evaluation.matches import matches_of
 from detloss.evaluation.measured import Measured, recall_limits
-from detloss.evaluation.overlaps import OVERLAPS
 from detloss.evaluation.result import Evaluation, require_choices
 
 
@@ -29,7 +28,7 @@ def evaluate_coco(
     Args:
         annotations: COCO-format file; without ``area`` an object counts with the area of its box.
         predictions: COCO results file.
-        iou_types: "bbox", "segm" or both.
+        iou_types: of "bbox", "segm", and "boundary", the lesser of mask and boundary IoU.
         groups: category id to "r", "c" or "f"; AP of a group is the mean of its categories' AP.
         max_detections: the best of every image and category count, as in pycocotools. A detection's area is
             that of its box when it has one, for masks, too (pycocotools again).
@@ -60,7 +59,7 @@ def measure_coco(
     lenient = rank < 0  # nobody: a mistake is a mistake
     measured = {}
     for kind in iou_types:
-        table = match_table(counting, objects, OVERLAPS[kind], categories=categories, lenient=lenient)
+        table = match_table(counting, objects, kind, categories=categories, lenient=lenient)
         recalls = {name: recall(table, rank < limit) for name, limit in recall_limits(max_detections).items()}
         measured[kind] = Measured(precision(table), matches_of(table), recalls)
     return measured

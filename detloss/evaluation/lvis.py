@@ -13,7 +13,6 @@ from detloss.evaluation.ground_truth import GroundTruth, Objects, read_ground_tr
 from detloss.evaluation.match_table import match_table
 from detloss.evaluation.matches import matches_of
 from detloss.evaluation.measured import Measured
-from detloss.evaluation.overlaps import OVERLAPS
 from detloss.evaluation.result import Evaluation, require_choices
 
 
@@ -31,7 +30,7 @@ def evaluate_lvis(
     Args:
         annotations: LVIS-format file, with the negative and not exhaustively annotated classes of each image.
         predictions: COCO results file.
-        iou_types: "bbox", "segm" or both.
+        iou_types: of "bbox", "segm", and "boundary", the lesser of mask and boundary IoU.
         groups: category id to "r", "c" or "f", instead of the file's own ``frequency``.
         max_detections: the best of every image count, over all categories.
         engine: "detloss" or "official", the lvis package itself.
@@ -61,7 +60,7 @@ def measure_lvis(
     categories = len(ground_truth.category_ids)
     measured = {}
     for kind in iou_types:
-        table = match_table(counting, objects, OVERLAPS[kind], categories=categories, lenient=lenient)
+        table = match_table(counting, objects, kind, categories=categories, lenient=lenient)
         measured[kind] = Measured(precision(table), matches_of(table), {f"AR@{max_detections}": recall(table)})
     return measured
 

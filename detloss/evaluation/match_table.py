@@ -1,18 +1,20 @@
 """Every detection, what it found and whether it counts: what all metrics are computed from (no torch here)."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
+from detloss.evaluation.boundary import boundary_overlaps
 from detloss.evaluation.detections import Detections
 from detloss.evaluation.ground_truth import Objects
 from detloss.evaluation.matching import NOTHING, match
-from detloss.evaluation.overlaps import Neighbours, Overlaps
+from detloss.evaluation.overlaps import Neighbours, Overlaps, box_overlaps, mask_overlaps
 
 THRESHOLDS = np.linspace(0.5, 0.95, 10)
 AREA_RANGES = np.array([[0, 1e5**2], [0, 32**2], [32**2, 96**2], [96**2, 1e5**2]])
 """All, small, medium, large: COCO's and LVIS's, in pixels, both ends included."""
+
+OVERLAPS = {"bbox": box_overlaps, "segm": mask_overlaps, "boundary": boundary_overlaps}
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,7 +51,7 @@ class MatchTable:
 def match_table(
     detections: Detections,
     objects: Objects,
-    overlaps_of: Callable[[Detections, Objects, Neighbours], Overlaps],
+    kind: str,
     *,
     categories: int,
     lenient: np.ndarray,
@@ -58,11 +60,11 @@ def match_table(
 
     Args:
         detections: in the order of `Detections.ranked`.
-        overlaps_of: `box_overlaps` or `mask_overlaps`.
+        kind: one of `OVERLAPS`.
         categories: C.
         lenient: [D] bool, a detection that is no mistake, whatever it finds.
     """
-    overlaps = overlaps_of(detections, objects, Neighbours.of(detections, objects, categories))
+    overlaps = OVERLAPS[kind](detections, objects, Neighbours.of(detections, objects, categories))
     ignored = np.stack([objects.ignored | _outside(objects.areas, limits) for limits in AREA_RANGES])
     mistakes = np.stack([~(lenient | _outside(detections.areas, limits)) for limits in AREA_RANGES])
     pair = detections.image * categories + detections.category

@@ -56,9 +56,10 @@ def measure_coco(
 
 
 def measure_lvis(
-    ground_truth: GroundTruth, detections: Detections, iou_types: tuple[str, ...], max_detections: int
+    ground_truth: GroundTruth, detections: Detections, iou_types: tuple[str, ...], max_detections: int | None
 ) -> dict[str, Measured]:
-    """Measure with the lvis package, by IoU type."""
+    """Measure with the lvis package, by IoU type; None lets all detections count."""
+    limit, name = (-1, "AR") if max_detections is None else (max_detections, f"AR@{max_detections}")
     with _lvis_at_work():
         try:
             from lvis import LVIS, LVISEval, LVISResults  # here, as it brings opencv and matplotlib along
@@ -78,14 +79,14 @@ def measure_lvis(
         objects = indexed(LVIS, content)
         # From a shell without annotations, as LVISResults starts with a deep copy of all it gets.
         shell = indexed(LVIS, empty)
-        found = LVISResults(shell, rows, max_dets=max_detections) if rows else indexed(LVISResults, empty)
+        found = LVISResults(shell, rows, max_dets=limit) if rows else indexed(LVISResults, empty)
         measured = {}
         for kind in iou_types:
             evaluator = LVISEval(objects, found, kind)
             evaluator.evaluate()
             evaluator.accumulate()
-            matches, recall = _matches_of_lvis(evaluator), {f"AR@{max_detections}": evaluator.eval["recall"]}
-            measured[kind] = Measured(evaluator.eval["precision"], matches, recall)
+            recall = {name: evaluator.eval["recall"]}
+            measured[kind] = Measured(evaluator.eval["precision"], _matches_of_lvis(evaluator), recall)
     return measured
 
 

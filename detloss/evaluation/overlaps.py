@@ -100,6 +100,3 @@ def _box_iou(boxes: np.ndarray, others: np.ndarray, crowd: np.ndarray) -> np.nda
     own = boxes[:, 2] * boxes[:, 3]
     union = np.where(crowd, own, own + others[:, 2] * others[:, 3] - common)
     return np.divide(common, union, out=np.zeros_like(common), where=common > 0)
-
-
-OVERLAPS = {"bbox": box_overlaps, "segm": mask_overlaps}

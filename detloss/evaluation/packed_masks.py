@@ -8,8 +8,11 @@ from pycocotools import mask as coco_mask
 
 from detloss.data.polygons import ends
 
-BLOCK = 1 << 21
-"""Characters that are taken apart at once."""
+BLOCK = 1 << 18
+"""Characters that are taken apart at once, few enough for a processor's cache."""
+
+LONGEST = 7
+"""Characters of a run: 7 x 5 bits hold any count of 32 bits."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,42 +74,46 @@ def total_run_lengths(text: np.ndarray, ends: np.ndarray) -> np.ndarray:
     Source: rleFrString in COCO's maskApi.c: 5 bits a character above 48, bit 6 = more follows, the sign in
     the last one's bit 5; from the fourth run on, each value is the difference to the run two before.
     """
-    masks = len(ends) - 1
-    owner = np.repeat(np.arange(masks), np.diff(ends))
-    characters = text.astype(np.int64) - 48
-    malformed = np.diff(ends) == 0
-    malformed[owner[(characters < 0) | (characters > 63)]] = True
-    last = characters & 0x20 == 0  # of its run
-    filled = np.flatnonzero(~malformed)
-    malformed[filled] |= ~last[ends[filled + 1] - 1]
-    usable = ~malformed[owner]
-    characters, owner, last = characters[usable], owner[usable], last[usable]
-
-    stops = np.flatnonzero(last)
-    starts = np.concatenate([np.zeros(min(1, len(stops)), dtype=np.int64), stops[:-1] + 1])
-    lengths = stops - starts + 1
-    owners = owner[stops]
-    malformed[owners[lengths > 7]] = True  # 7 x 5 bits hold any count of 32 bits
-    lengths = np.minimum(lengths, 7)
-    shifts = 5 * np.minimum(np.arange(len(characters)) - np.repeat(starts, stops - starts + 1), 7)
-    values = (characters & 0x1F) << shifts
-    values = np.add.reduceat(values, starts) if len(starts) else values
-    values -= np.where(characters[stops] & 0x10, 1 << (5 * lengths), 0)
-
-    totals = np.zeros(masks, dtype=np.int64)
-    place = _sums_within(np.ones_like(owners), owners) - 1
-    for chosen in (place == 0, place % 2 == 1, (place % 2 == 0) & (place > 0)):
-        differences, of = values[chosen], owners[chosen]
-        # The first run stands alone; the others are sums of every second value before them.
-        runs = _sums_within(differences, of)
-        malformed[of[runs < 0]] = True
-        np.add.at(totals, of, runs)
-    return np.where(malformed, -1, totals)
+    lengths = np.diff(ends)
+    characters = text - np.uint8(48)  # those below 48 become large
+    strange = np.searchsorted(ends, np.flatnonzero(characters > 63), side="right") - 1
+    readable = lengths > 0
+    readable[strange] = False
+    readable[readable] = characters[ends[1:][readable] - 1] < 32  # the last run ends where the text does
+    totals = np.full(len(lengths), -1)
+    if readable.any():
+        characters = characters[np.repeat(readable, lengths)]
+        totals[readable] = _totals(*_differences(characters, lengths[readable].cumsum()))
+    return totals
 
 
-def _sums_within(values: np.ndarray, groups: np.ndarray) -> np.ndarray:
-    """Return running sums that start anew with each of the ascending ``groups``."""
-    sums = values.cumsum()
-    first = np.flatnonzero(np.diff(groups, prepend=-1))
-    before = sums[first] - values[first]
-    return sums - np.repeat(before, np.diff(first, append=len(groups)))
+def _differences(characters: np.ndarray, stops: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the values of N well-formed texts that end at ``stops``, and where each text's values begin, [N]."""
+    last = np.flatnonzero(characters < 32)
+    first = np.concatenate([[0], last[:-1] + 1])
+    lengths = last - first + 1
+    values = (characters[first] & 31).astype(np.int64)
+    for place in range(1, LONGEST + 1):
+        longer = np.flatnonzero(lengths > place)
+        values[longer] |= (characters[first[longer] + place] & np.int64(31)) << 5 * place
+    negative = np.flatnonzero(characters[last] & 16)
+    values[negative] -= 1 << 5 * np.minimum(lengths[negative], LONGEST)
+    values[lengths > LONGEST] = -1 << 5 * LONGEST  # negative even where it follows any other run
+    return values, np.searchsorted(last, np.concatenate([[0], stops[:-1]]))
+
+
+def _totals(values: np.ndarray, first: np.ndarray) -> np.ndarray:
+    """Return the sums [N] of the runs whose values, from ``first`` [N] on, are given, -1 with a negative run."""
+    counts = np.diff(first, append=len(values))
+    # Every text begins in an even place, so that its odd and its even runs are a column each.
+    padded = counts + counts % 2
+    begin = padded.cumsum() - padded
+    place = np.repeat(begin - first, counts) + np.arange(len(values))
+    columns = np.zeros(padded.sum(), dtype=np.int64)
+    columns[place] = values
+    columns[begin] = 0  # the first run stands alone
+    sums = columns.reshape(-1, 2).cumsum(axis=0)
+    before = np.concatenate([np.zeros((1, 2), dtype=np.int64), sums])[begin // 2]
+    runs = (sums - np.repeat(before, padded // 2, axis=0)).ravel()[place]
+    runs[first] = values[first]
+    return np.where(np.minimum.reduceat(runs, first) < 0, -1, np.add.reduceat(runs, first))

@@ -20,7 +20,7 @@ from detloss.evaluation.olrp import olrp
 from detloss.evaluation.rank_correlation import rank_correlation
 
 ClassRow = dict[str, int | float | str | None]
-IOU_TYPES = ("bbox", "segm")
+IOU_TYPES = ("bbox", "segm", "boundary")
 AREAS = ("", "s", "m", "l")  # COCO's area ranges, in the order of both official tools: all, small, medium, large
 SHOWN = ("AP", "AP50", "AP75", "APs", "APm", "APl", "APr", "APc", "APf", "oLRP")  # what 80 columns hold
 IOU_50, IOU_75, IOU_90 = 0, 5, 8  # positions in the thresholds 0.50, 0.55, ..., 0.95
@@ -106,7 +106,7 @@ class Evaluation:
         names = [name for name in next(iter(self.metrics.values())) if name in SHOWN]
         for name in names:
             table.add_column(name, justify="right", no_wrap=True)
-        shown = {"bbox": "boxes", "segm": "masks"}
+        shown = {"bbox": "boxes", "segm": "masks", "boundary": "boundaries"}
         for kind, values in self.metrics.items():
             table.add_row(shown[kind], *(_percent(values[name]) for name in names))
         return table
@@ -118,9 +118,11 @@ def require_choices(iou_types: tuple[str, ...], max_detections: int, engine: str
         raise UserError(f"engine={engine}: expected detloss or official{nearest(engine, ENGINES)}")
     for kind in iou_types:
         if kind not in IOU_TYPES:
-            raise UserError(f"IoU type '{kind}': expected bbox or segm{nearest(kind, IOU_TYPES)}")
+            raise UserError(f"IoU type '{kind}': expected bbox, segm or boundary{nearest(kind, IOU_TYPES)}")
     if not iou_types:
-        raise UserError("no IoU type to evaluate; expected bbox, segm or both")
+        raise UserError("no IoU type to evaluate; expected some of bbox, segm, boundary")
+    if engine == "official" and "boundary" in iou_types:
+        raise UserError("engine=official: pycocotools and lvis know no boundary IoU; try engine=detloss")
     if max_detections < 1:
         raise UserError(f"max_detections={max_detections}: expected 1 or more")
 

@@ -3,10 +3,12 @@
 import copy
 import io
 import json
+from collections.abc import Mapping
 from contextlib import redirect_stdout
 from pathlib import Path
 
 import numpy as np
+import pytest
 from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
@@ -80,6 +82,14 @@ def lvis_arrays(
     finally:
         del vars(np)["float"]
     return evaluator.eval["precision"], evaluator.eval["recall"], evaluator.get_results()
+
+
+def same_numbers(ours: Mapping[str, object], theirs: Mapping[str, object]) -> None:
+    """Names in the same order, None where the other has None, texts alike, numbers to 1e-12."""
+    assert list(ours) == list(theirs)
+    for name, value in ours.items():
+        other = theirs[name]
+        assert value == (pytest.approx(other, rel=0, abs=1e-12) if isinstance(other, float) else other), name
 
 
 def _outline(box: list[int], random: np.random.Generator) -> object:

@@ -1,6 +1,6 @@
 """detloss's engine against pycocotools and lvis, run by themselves: every entry of every array."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +11,7 @@ from detloss.evaluation.detections import read_detections
 from detloss.evaluation.ground_truth import read_ground_truth
 from detloss.evaluation.lvis import evaluate_lvis, measure_lvis
 from tests.evaluation.conftest import Files, Json
-from tests.evaluation.official_tools import coco_arrays, hard_scene, lvis_arrays
+from tests.evaluation.official_tools import coco_arrays, hard_scene, lvis_arrays, same_numbers
 
 KINDS = ("bbox", "segm")
 Write = Callable[..., Files]
@@ -19,14 +19,6 @@ Write = Callable[..., Files]
 
 def same(ours: np.ndarray, theirs: np.ndarray) -> None:
     np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-15)
-
-
-def same_numbers(ours: Mapping[str, object], theirs: Mapping[str, object]) -> None:
-    """Names in the same order, None where the other has None, texts alike, numbers to 1e-12."""
-    assert list(ours) == list(theirs)
-    for name, value in ours.items():
-        other = theirs[name]
-        assert value == (pytest.approx(other, rel=0, abs=1e-12) if isinstance(other, float) else other), name
 
 
 @pytest.mark.parametrize("cap", [2, 100])
