@@ -53,9 +53,9 @@ def measure_coco(
     """Measure by IoU type; the best ``max_detections`` of every image and category count."""
     categories = len(ground_truth.category_ids)
     objects = replace(ground_truth.objects, ignored=ground_truth.objects.crowd)
-    ranked = detections.ranked()
-    rank = ranked.rank_within(ranked.image * categories + ranked.category)
-    counting, rank = ranked.take(rank < max_detections), rank[rank < max_detections]
+    within = detections.rank_within(detections.pairs(categories)) < max_detections
+    counting = detections.take(within).ranked()
+    rank = counting.rank_within(counting.pairs(categories))
     lenient = rank < 0  # nobody: a mistake is a mistake
     measured = {}
     for kind in iou_types:

@@ -14,7 +14,7 @@ from pycocotools import mask as coco_mask
 from detloss.data.records import Records
 from detloss.data.segmentations import segmentation_problem
 from detloss.evaluation.ground_truth import GroundTruth, known_positions
-from detloss.evaluation.packed_masks import PackedMasks, compressed
+from detloss.evaluation.packed_masks import PackedMasks, Packing, compressed
 from detloss.evaluation.predictions import Row, read_predictions
 
 CHUNK = 1 << 22
@@ -64,6 +64,10 @@ class Detections:
         """Return them by category, the best first, and equals by image and row: the official tools' order."""
         return self.take(np.lexsort((self.row, self.image, -self.scores, self.category)))
 
+    def pairs(self, categories: int) -> np.ndarray:
+        """Return of which image and category each is, as one number, [D]."""
+        return self.image * categories + self.category
+
     def rank_within(self, groups: np.ndarray) -> np.ndarray:
         """Return how many of the same group, [D], are better, equals in the order of the file."""
         order = np.lexsort((self.row, -self.scores, groups))
@@ -81,7 +85,7 @@ class _Columns:
     category_id: np.ndarray
     scores: np.ndarray
     boxes: np.ndarray | None
-    masks: PackedMasks | None
+    masks: PackedMasks | None = None
 
 
 class _Surprise(Exception):
@@ -131,35 +135,39 @@ def read_detections(ground_truth: GroundTruth, path: Path, *, masks: bool) -> De
 def _typed(path: Path, masks: bool) -> _Columns | None:
     """Read a file of plain rows fast, in flat memory, and give up on any other."""
     try:
-        parts = _parts(path, masks)
+        parts, packed = _parts(path, masks)
     except (OSError, ValueError, OverflowError, msgspec.MsgspecError, _Surprise):
         return None
     boxes = [part.boxes for part in parts if part.boxes is not None]
-    packed = [part.masks for part in parts if part.masks is not None]
     return _Columns(
         np.concatenate([part.image_id for part in parts]),
         np.concatenate([part.category_id for part in parts]),
         np.concatenate([part.scores for part in parts]),
         np.concatenate(boxes) if boxes else None,
-        PackedMasks.joined(packed) if packed else None,
+        packed,
     )
 
 
-def _parts(path: Path, masks: bool) -> list[_Columns]:
+def _parts(path: Path, masks: bool) -> tuple[list[_Columns], PackedMasks | None]:
+    """Return the columns of a file's pieces, and the masks of all if asked or if there are no boxes."""
     plain, full = msgspec.json.Decoder(list[_Row]), msgspec.json.Decoder(list[_MaskRow])
     parts: list[_Columns] = []
+    packing = Packing()
     for text in _pieces(path):
         if masks:
             masked = full.decode(text)
-            part = _columns(masked, _packed(masked))
+            runs = [row.segmentation for row in masked]
+            sizes = np.array([each.size for each in runs], dtype=np.int32).reshape(-1, 2)
+            packing.add([each.counts.encode("ascii") for each in runs], sizes)
+            part = _columns(masked)
         else:
-            part = _columns(plain.decode(text), None)
+            part = _columns(plain.decode(text))
             if part.boxes is None:
                 return _parts(path, True)
         if parts and (part.boxes is None) != (parts[0].boxes is None):
             raise _Surprise
         parts.append(part)
-    return parts
+    return parts, packing.packed() if masks else None
 
 
 def _pieces(path: Path) -> Iterator[bytes]:
@@ -174,7 +182,7 @@ def _pieces(path: Path) -> Iterator[bytes]:
         yield text
 
 
-def _columns(rows: Sequence[_Row], masks: PackedMasks | None) -> _Columns:
+def _columns(rows: Sequence[_Row]) -> _Columns:
     boxes = [row.bbox for row in rows if row.bbox is not UNSET]
     if boxes and len(boxes) < len(rows):
         raise _Surprise
@@ -184,14 +192,7 @@ def _columns(rows: Sequence[_Row], masks: PackedMasks | None) -> _Columns:
         np.array([row.category_id for row in rows], dtype=np.int64),
         np.array([row.score for row in rows], dtype=np.float64),
         corners if len(boxes) == len(rows) else None,
-        masks,
     )
-
-
-def _packed(rows: Sequence[_MaskRow]) -> PackedMasks:
-    masks = [row.segmentation for row in rows]
-    sizes = np.array([mask.size for mask in masks], dtype=np.int64).reshape(-1, 2)
-    return PackedMasks.of([mask.counts.encode("ascii") for mask in masks], sizes)
 
 
 def _whole(ground_truth: GroundTruth, path: Path, masks: bool) -> _Columns:

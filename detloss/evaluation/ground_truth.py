@@ -41,6 +41,10 @@ class Objects:
     def __len__(self) -> int:
         return len(self.image)
 
+    def pairs(self, categories: int) -> np.ndarray:
+        """Return of which image and category each is, as one number, [G]."""
+        return self.image * categories + self.category
+
     def take(self, chosen: np.ndarray) -> "Objects":
         """Return those of an index or a bool [G]; the masks are shared."""
         return Objects(

@@ -55,8 +55,8 @@ def measure_lvis(
     ground_truth: GroundTruth, detections: Detections, iou_types: tuple[str, ...], max_detections: int
 ) -> dict[str, Measured]:
     """Measure by IoU type; the best ``max_detections`` of every image count."""
-    best = detections.take(detections.rank_within(detections.image) < max_detections)
-    objects, counting, lenient = federated(ground_truth, best)
+    within = detections.rank_within(detections.image) < max_detections
+    objects, counting, lenient = federated(ground_truth, detections.take(within))
     categories = len(ground_truth.category_ids)
     measured = {}
     for kind in iou_types:
@@ -74,9 +74,9 @@ def federated(ground_truth: GroundTruth, detections: Detections) -> tuple[Object
     categories = len(ground_truth.category_ids)
     objects = ground_truth.objects.take(ground_truth.objects.areas > 0)
     objects = replace(objects, crowd=np.zeros(len(objects), dtype=bool))  # LVIS knows no crowds
-    present = np.unique(objects.image * categories + objects.category)
+    present = np.unique(objects.pairs(categories))
     looked_for = np.union1d(present, ground_truth.listed_pairs("neg_category_ids"))
-    own = detections.image * categories + detections.category
-    counting = detections.take((detections.areas > 0) & np.isin(own, looked_for)).ranked()
-    own = counting.image * categories + counting.category
-    return objects, counting, np.isin(own, ground_truth.listed_pairs("not_exhaustive_category_ids"))
+    judged = (detections.areas > 0) & np.isin(detections.pairs(categories), looked_for)
+    counting = detections.take(judged).ranked()
+    incomplete = ground_truth.listed_pairs("not_exhaustive_category_ids")
+    return objects, counting, np.isin(counting.pairs(categories), incomplete)

@@ -67,8 +67,7 @@ def match_table(
     overlaps = OVERLAPS[kind](detections, objects, Neighbours.of(detections, objects, categories))
     ignored = np.stack([objects.ignored | _outside(objects.areas, limits) for limits in AREA_RANGES])
     mistakes = np.stack([~(lenient | _outside(detections.areas, limits)) for limits in AREA_RANGES])
-    pair = detections.image * categories + detections.category
-    overlapping, found = match(overlaps, pair, objects.crowd, ignored, THRESHOLDS)
+    overlapping, found = match(overlaps, detections.pairs(categories), objects.crowd, ignored, THRESHOLDS)
     counts = np.stack([np.bincount(objects.category[~each], minlength=categories) for each in ignored])
     return MatchTable(detections, categories, counts, mistakes, overlaps, overlapping, found, ignored)
 

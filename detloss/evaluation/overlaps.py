@@ -41,8 +41,7 @@ class Neighbours:
 
     @classmethod
     def of(cls, detections: Detections, objects: Objects, categories: int) -> "Neighbours":
-        own = detections.image * categories + detections.category
-        theirs = objects.image * categories + objects.category
+        own, theirs = detections.pairs(categories), objects.pairs(categories)
         order = np.argsort(theirs, kind="stable")
         first = np.searchsorted(theirs[order], own)
         return cls(first, np.searchsorted(theirs[order], own, side="right") - first, order)

@@ -28,12 +28,6 @@ class PackedMasks:
         lengths = np.fromiter(map(len, counts), dtype=np.int64, count=len(counts))
         return cls(np.frombuffer(b"".join(counts), dtype=np.uint8), ends(lengths), sizes)
 
-    @classmethod
-    def joined(cls, parts: Sequence["PackedMasks"]) -> "PackedMasks":
-        lengths = np.concatenate([np.diff(part.ends) for part in parts])
-        text = np.concatenate([part.text for part in parts])
-        return cls(text, ends(lengths), np.concatenate([part.sizes for part in parts]))
-
     def __len__(self) -> int:
         return len(self.sizes)
 
@@ -48,7 +42,7 @@ class PackedMasks:
         pycocotools does not check: pixels beyond the last run stay uninitialised, and some texts keep it busy
         for ever.
         """
-        pixels = self.sizes[:, 0] * self.sizes[:, 1]
+        pixels = self.sizes.prod(axis=1, dtype=np.int64)
         bounds = np.searchsorted(self.ends, np.arange(0, self.ends[-1], BLOCK), side="right") - 1
         starts = np.unique(np.append(bounds, 0))
         damaged = np.zeros(len(self), dtype=bool)
@@ -57,6 +51,24 @@ class PackedMasks:
             text = self.text[own[0] : own[-1]]
             damaged[start:stop] = total_run_lengths(text, own - own[0]) != pixels[start:stop]
         return damaged
+
+
+class Packing:
+    """Collects masks bit by bit, at no more memory than they take in the end."""
+
+    def __init__(self) -> None:
+        self._text = bytearray()
+        self._lengths: list[np.ndarray] = []
+        self._sizes: list[np.ndarray] = []
+
+    def add(self, counts: Sequence[bytes], sizes: np.ndarray) -> None:
+        self._lengths.append(np.fromiter(map(len, counts), dtype=np.int64, count=len(counts)))
+        self._sizes.append(sizes)
+        self._text += b"".join(counts)
+
+    def packed(self) -> PackedMasks:
+        text = np.frombuffer(self._text, dtype=np.uint8)
+        return PackedMasks(text, ends(np.concatenate(self._lengths)), np.concatenate(self._sizes))
 
 
 def compressed(segmentation: object, height: int, width: int) -> bytes:
