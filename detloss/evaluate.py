@@ -219,6 +219,7 @@ def override(cfg: DictConfig, words: Sequence[str]) -> DictConfig:
             if key == "evaluator":
                 chosen = package_files("detloss.conf").joinpath(f"evaluator/{Path(value).name}.yaml")
                 cfg.evaluator = OmegaConf.create(chosen.read_text("utf-8"))
+                cfg.model.detector.detections_per_image = cfg.evaluator.detections_per_image
             else:
                 _require_key(cfg, key)
                 OmegaConf.update(cfg, key, OmegaConf.create(f"value: {value}").value)

@@ -54,6 +54,8 @@ RULES: dict[str, Rule] = {
     "dataset.detections": COUNT,
     "dataset.eval_scale": COUNT,
     "dataset.max_size": COUNT,
+    "evaluator.max_detections": COUNT,
+    "evaluator.detections_per_image": COUNT,
 }
 
 CHOICES: dict[str, tuple[str, ...]] = {
@@ -62,6 +64,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "trainer.device": ("auto", "cpu", "cuda"),
     "trainer.precision": ("fp32", "bf16", "fp16"),
     "evaluator.engine": ("detloss", "official"),
+    "evaluator.boundary": ("True", "False"),
     "dataset.classifier": ("linear", "cosine", "tde"),
 }
 
