@@ -100,8 +100,9 @@ class Evaluation:
     def table(self) -> Table:
         """Return the metrics times 100 as a table for the terminal, the warnings below it."""
         caption = Text("\n".join(self.warnings), style="yellow") if self.warnings else None
-        title = None if self.engine == "detloss" else f"measured by {self.engine}"
-        table = Table(title=title, title_justify="left", caption=caption, caption_justify="left")
+        table = Table(
+            title=f"engine: {self.engine}", title_justify="left", caption=caption, caption_justify="left"
+        )
         table.add_column("IoU of", no_wrap=True)
         names = [name for name in next(iter(self.metrics.values())) if name in SHOWN]
         for name in names:
