@@ -157,8 +157,8 @@ def _parts(path: Path, masks: bool) -> tuple[list[_Columns], PackedMasks | None]
         if masks:
             masked = full.decode(text)
             runs = [row.segmentation for row in masked]
-            sizes = np.array([each.size for each in runs], dtype=np.int32).reshape(-1, 2)
-            packing.add([each.counts.encode("ascii") for each in runs], sizes)
+            sizes = np.fromiter(chain.from_iterable([each.size for each in runs]), np.int32, 2 * len(runs))
+            packing.add([each.counts.encode("ascii") for each in runs], sizes.reshape(-1, 2))
             part = _columns(masked)
         else:
             part = _columns(plain.decode(text))
@@ -239,7 +239,7 @@ def _extents(masks: PackedMasks) -> tuple[np.ndarray, np.ndarray]:
     """Return the boxes [D, 4] and areas [D] of masks' pixels."""
     boxes, areas = [np.zeros((0, 4))], [np.zeros(0)]
     for start in range(0, len(masks), 10_000):
-        some = [masks.rle(number) for number in range(start, min(start + 10_000, len(masks)))]
+        some = masks.rles(np.arange(start, min(start + 10_000, len(masks))))
         boxes.append(coco_mask.toBbox(some))
         areas.append(coco_mask.area(some).astype(np.float64))
     return np.concatenate(boxes), np.concatenate(areas)

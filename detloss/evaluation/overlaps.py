@@ -74,8 +74,8 @@ def mask_overlaps(detections: Detections, objects: Objects, neighbours: Neighbou
         start, count = neighbours.first[some[0]], neighbours.count[some[0]]
         found = neighbours.objects[start : start + count]
         iou = coco_mask.iou(
-            [detections.masks.rle(row) for row in detections.row[some].tolist()],
-            [objects.masks.rle(row) for row in objects.row[found].tolist()],
+            detections.masks.rles(detections.row[some]),
+            objects.masks.rles(objects.row[found]),
             objects.crowd[found].tolist(),
         )
         detection, place = np.nonzero(iou >= LEAST)

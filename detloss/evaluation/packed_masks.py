@@ -31,10 +31,17 @@ class PackedMasks:
     def __len__(self) -> int:
         return len(self.sizes)
 
+    def rles(self, numbers: np.ndarray) -> list[dict[str, object]]:
+        """Return some of the masks as `pycocotools.mask` wants them."""
+        text = self.text.data
+        columns = self.ends[numbers].tolist(), self.ends[numbers + 1].tolist(), self.sizes[numbers].tolist()
+        return [
+            {"size": size, "counts": bytes(text[start:stop])} for start, stop, size in zip(*columns, strict=True)
+        ]
+
     def rle(self, number: int) -> dict[str, object]:
         """Return one mask as `pycocotools.mask` wants it."""
-        start, stop = self.ends[number : number + 2]
-        return {"size": self.sizes[number].tolist(), "counts": self.text[start:stop].tobytes()}
+        return self.rles(np.array([number]))[0]
 
     def damaged(self) -> np.ndarray:
         """Return [N] bool: which masks' runs do not fill their image exactly.
@@ -92,9 +99,10 @@ def total_run_lengths(text: np.ndarray, ends: np.ndarray) -> np.ndarray:
     readable = lengths > 0
     readable[strange] = False
     readable[readable] = characters[ends[1:][readable] - 1] < 32  # the last run ends where the text does
-    totals = np.full(len(lengths), -1)
-    if readable.any():
+    if not readable.all():
         characters = characters[np.repeat(readable, lengths)]
+    totals = np.full(len(lengths), -1)
+    if len(characters):
         totals[readable] = _totals(*_differences(characters, lengths[readable].cumsum()))
     return totals
 
@@ -103,29 +111,33 @@ def _differences(characters: np.ndarray, stops: np.ndarray) -> tuple[np.ndarray,
     """Return the values of N well-formed texts that end at ``stops``, and where each text's values begin, [N]."""
     last = np.flatnonzero(characters < 32)
     first = np.concatenate([[0], last[:-1] + 1])
-    lengths = last - first + 1
+    lengths = last - first
+    lengths += 1
     values = (characters[first] & 31).astype(np.int64)
-    for place in range(1, LONGEST + 1):
-        longer = np.flatnonzero(lengths > place)
+    longer = np.flatnonzero(lengths > 1)
+    for place in range(1, LONGEST):
         values[longer] |= (characters[first[longer] + place] & np.int64(31)) << 5 * place
+        longer = longer[lengths[longer] > place + 1]
     negative = np.flatnonzero(characters[last] & 16)
     values[negative] -= 1 << 5 * np.minimum(lengths[negative], LONGEST)
-    values[lengths > LONGEST] = -1 << 5 * LONGEST  # negative even where it follows any other run
+    values[longer] = -1 << 5 * LONGEST  # more characters than any run has: negative, whatever it follows
     return values, np.searchsorted(last, np.concatenate([[0], stops[:-1]]))
 
 
 def _totals(values: np.ndarray, first: np.ndarray) -> np.ndarray:
     """Return the sums [N] of the runs whose values, from ``first`` [N] on, are given, -1 with a negative run."""
-    counts = np.diff(first, append=len(values))
-    # Every text begins in an even place, so that its odd and its even runs are a column each.
-    padded = counts + counts % 2
-    begin = padded.cumsum() - padded
-    place = np.repeat(begin - first, counts) + np.arange(len(values))
-    columns = np.zeros(padded.sum(), dtype=np.int64)
-    columns[place] = values
-    columns[begin] = 0  # the first run stands alone
-    sums = columns.reshape(-1, 2).cumsum(axis=0)
-    before = np.concatenate([np.zeros((1, 2), dtype=np.int64), sums])[begin // 2]
-    runs = (sums - np.repeat(before, padded // 2, axis=0)).ravel()[place]
-    runs[first] = values[first]
-    return np.where(np.minimum.reduceat(runs, first) < 0, -1, np.add.reduceat(runs, first))
+    stops = np.append(first[1:], len(values))
+    sums = np.empty_like(values)  # of every second value up to each
+    sums[::2], sums[1::2] = values[::2].cumsum(), values[1::2].cumsum()
+    # The first run of a text stands alone. The third, fifth, ... are sums without it, and the second, fourth, ...
+    # sums without what was before the text.
+    alone, before = values[first], np.where(first > 0, sums[first - 1], 0)
+    totals, least = alone.copy(), alone.copy()
+    for parity in (0, 1):
+        start, stop = (first + 1 - parity) // 2, (stops + 1 - parity) // 2
+        held = stop > start
+        excess = np.where(first % 2 == parity, sums[first], before)[held]
+        runs = sums[parity::2]
+        totals[held] += np.add.reduceat(runs, start[held]) - (stop - start)[held] * excess
+        least[held] = np.minimum(least[held], np.minimum.reduceat(runs, start[held]) - excess)
+    return np.where(least < 0, -1, totals)
