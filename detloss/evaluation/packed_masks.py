@@ -14,6 +14,9 @@ BLOCK = 1 << 18
 LONGEST = 7
 """Characters of a run: 7 x 5 bits hold any count of 32 bits."""
 
+SINGLE = np.array([bits & 31 if bits & 32 or not bits & 16 else (bits & 31) - 32 for bits in range(64)])
+"""What each character stands for in its place: the last of a run has a sign, one before it has none."""
+
 
 @dataclass(frozen=True, eq=False)
 class PackedMasks:
@@ -109,19 +112,16 @@ def total_run_lengths(text: np.ndarray, ends: np.ndarray) -> np.ndarray:
 
 def _differences(characters: np.ndarray, stops: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return the values of N well-formed texts that end at ``stops``, and where each text's values begin, [N]."""
-    last = np.flatnonzero(characters < 32)
-    first = np.concatenate([[0], last[:-1] + 1])
-    lengths = last - first
-    lengths += 1
-    values = (characters[first] & 31).astype(np.int64)
-    longer = np.flatnonzero(lengths > 1)
+    first = np.concatenate([[0], np.flatnonzero(characters[:-1] < 32) + 1])
+    leading = characters[first]
+    values = SINGLE[leading]
+    longer = np.flatnonzero(leading >= 32)
     for place in range(1, LONGEST):
-        values[longer] |= (characters[first[longer] + place] & np.int64(31)) << 5 * place
-        longer = longer[lengths[longer] > place + 1]
-    negative = np.flatnonzero(characters[last] & 16)
-    values[negative] -= 1 << 5 * np.minimum(lengths[negative], LONGEST)
+        following = characters[first[longer] + place]
+        values[longer] += SINGLE[following] << 5 * place
+        longer = longer[following >= 32]
     values[longer] = -1 << 5 * LONGEST  # more characters than any run has: negative, whatever it follows
-    return values, np.searchsorted(last, np.concatenate([[0], stops[:-1]]))
+    return values, np.searchsorted(first, np.concatenate([[0], stops[:-1]]))
 
 
 def _totals(values: np.ndarray, first: np.ndarray) -> np.ndarray:
