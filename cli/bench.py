@@ -28,6 +28,11 @@ RANKING_EXAMPLES = (
     "detloss bench ranking --positives 1000 --negatives 1000000 --repeats 3",
 )
 
+EVAL_EXAMPLES = (
+    "detloss bench eval",
+    "detloss bench eval --rules lvis --iou bbox --images 500 --detections 150000",
+)
+
 DATA_EXAMPLES = (
     "detloss bench data",
     "detloss bench data dataset=coco dataset.root=/data/coco --images 10000 --annotations 127000",
@@ -59,6 +64,10 @@ Against = Annotated[
         show_default=False,
     ),
 ]
+EvalImages = Annotated[int, typer.Option("--images", min=1, help="Images of the set that is made.")]
+Detections = Annotated[int, typer.Option("--detections", min=1, help="Detections of the set that is made.")]
+Rules = Annotated[list[str] | None, typer.Option("--rules", help="lvis or coco; both when not given.")]
+Kinds = Annotated[list[str] | None, typer.Option("--iou", help="bbox or segm; both when not given.")]
 Steps = Annotated[int, typer.Option("--steps", min=1, help="Steps to time, of each loop.")]
 
 
@@ -134,6 +143,24 @@ def data(
     if rounds:
         bench_photographs(cfg, rounds=rounds, images=images, annotations=annotations)
     bench_data(images=images, annotations=annotations, readers=others)
+
+
+@bench.command("eval", cls=verb(EVAL_EXAMPLES, ()))
+def evaluation(
+    images: EvalImages = 2_000, detections: Detections = 600_000, rules: Rules = None, iou: Kinds = None
+) -> None:
+    """Time scoring and measure its memory beside lvis, pycocotools and hotcoco, on a made set of LVIS's kind."""
+    chosen = _known("--rules", rules, ("lvis", "coco")), _known("--iou", iou, ("bbox", "segm"))
+    from detloss.bench_eval import bench_eval
+
+    bench_eval(images=images, detections=detections, rules=chosen[0], kinds=chosen[1])
+
+
+def _known(option: str, words: list[str] | None, known: tuple[str, ...]) -> list[str]:
+    for word in words or []:
+        if word not in known:
+            raise UserError(f"{option} {word}: expected {' or '.join(known)}{nearest(word, known)}")
+    return words or list(known)
 
 
 def _place(device: str) -> "torch.device":

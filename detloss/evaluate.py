@@ -18,6 +18,7 @@ from detloss.data.files import DatasetFiles, dataset_files
 from detloss.data.loader import evaluation_loader
 from detloss.errors import UserError, nearest
 from detloss.evaluation.coco import evaluate_coco
+from detloss.evaluation.fixed_ap import evaluate_lvis_fixed
 from detloss.evaluation.ground_truth import read_ground_truth
 from detloss.evaluation.lvis import evaluate_lvis
 from detloss.evaluation.predictions import PredictionWriter, encode_masks, merge_shards
@@ -29,7 +30,7 @@ from detloss.step import autocast_type, device_name
 
 Metrics = dict[str, dict[str, float | None]]
 
-EVALUATORS = {"coco": evaluate_coco, "lvis": evaluate_lvis}
+EVALUATORS = {"coco": evaluate_coco, "lvis": evaluate_lvis, "lvis_fixed": evaluate_lvis_fixed}
 
 
 def evaluate_detector(
@@ -66,7 +67,7 @@ def check_evaluation(cfg: DictConfig, validation: CocoDataset, stats: ClassStats
         )
     build.group_thresholds(cfg)
     ground_truth = read_ground_truth(path, masks=cfg.model.masks)
-    if name == "lvis":
+    if name in ("lvis", "lvis_fixed"):
         ground_truth.require_federated()
 
 
@@ -83,10 +84,18 @@ def score(cfg: DictConfig, annotations: Path, predictions: Path, stats: ClassSta
     return EVALUATORS[cfg.evaluator.name](
         annotations,
         predictions,
-        iou_types=("bbox", "segm") if cfg.model.masks else ("bbox",),
+        iou_types=_iou_types(cfg),
         groups=dict(zip(stats.category_ids, groups, strict=True)),
         max_detections=cfg.evaluator.max_detections,
+        engine=cfg.evaluator.get("engine", "detloss"),
     )
+
+
+def _iou_types(cfg: DictConfig) -> tuple[str, ...]:
+    """Return what is to be scored; configs of runs from before there was a choice have no ``boundary``."""
+    if not cfg.model.masks:
+        return ("bbox",)
+    return ("bbox", "segm", "boundary") if cfg.evaluator.get("boundary", False) else ("bbox", "segm")
 
 
 @torch.no_grad()
@@ -202,6 +211,7 @@ def override(cfg: DictConfig, words: Sequence[str]) -> DictConfig:
             if key == "evaluator":
                 chosen = package_files("detloss.conf").joinpath(f"evaluator/{Path(value).name}.yaml")
                 cfg.evaluator = OmegaConf.create(chosen.read_text("utf-8"))
+                cfg.model.detector.detections_per_image = cfg.evaluator.detections_per_image
             else:
                 _require_key(cfg, key)
                 OmegaConf.update(cfg, key, OmegaConf.create(f"value: {value}").value)

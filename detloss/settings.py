@@ -58,6 +58,8 @@ RULES: dict[str, Rule] = {
     "dataset.detections": COUNT,
     "dataset.eval_scale": COUNT,
     "dataset.max_size": COUNT,
+    "evaluator.max_detections": COUNT,
+    "evaluator.detections_per_image": COUNT,
 }
 
 CHOICES: dict[str, tuple[str, ...]] = {
@@ -65,6 +67,8 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "schedule.decay": ("step", "cosine"),
     "trainer.device": ("auto", "cpu", "cuda"),
     "trainer.precision": ("fp32", "bf16", "fp16"),
+    "evaluator.engine": ("detloss", "official"),
+    "evaluator.boundary": ("True", "False"),
     "dataset.classifier": ("linear", "cosine", "tde"),
     "data.on_error": ("stop", "skip"),
     "data.cache": ("null", "ram", "disk"),

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -198,6 +199,33 @@ def test_the_official_lvis_layout_trains_by_its_recipe(
     # Six images, one of them empty: the recipe drops it, and every class is rarer than 1e-3 of nothing.
     assert checkpoint.load(tmp_path / "run" / "last.ckpt").stats.num_images == 6
     assert "roi_heads.box_predictor.cls_score.weight" in weights(tmp_path / "run")
+
+
+def test_fixed_ap_of_a_finished_run_lifts_its_limit_of_detections_per_image(
+    tmp_path: Path, data: tuple[str, ...]
+) -> None:
+    annotations = Path(next(word.partition("=")[2] for word in data if ".annotations=" in word))
+    content = json.loads(annotations.read_text())
+    for image in content["images"]:
+        image |= {"neg_category_ids": [], "not_exhaustive_category_ids": []}
+    annotations.write_text(json.dumps(content))
+    words = (
+        *SMALL,
+        *data,
+        "model=maskrcnn",
+        "schedule.steps=1",
+        "dataset.detections=2",
+        "dataset.score_threshold=0",
+    )
+    run(tmp_path / "run", *words)
+    (tmp_path / "run" / "config.yaml").write_text(OmegaConf.to_yaml(config(*words), resolve=True))
+    metrics = evaluate_run(tmp_path / "run", ["evaluator=lvis_fixed"], checkpoint_name="last", predictions=None)
+    assert metrics["segm"].keys() >= {"AP", "AP_fixed", "AP_fixed_r", "AP_pool"}
+    before, after = (
+        Counter(row["image_id"] for row in read_predictions(tmp_path / "run" / name))
+        for name in ("predictions.json", "eval/predictions.json")
+    )
+    assert set(before.values()) == {2} and min(after.values()) > 2
 
 
 def test_init_takes_all_but_the_class_sized_layers_of_a_run_on_other_classes(

@@ -14,7 +14,7 @@ from pycocotools import mask as coco_mask
 
 from detloss.data.records import Records, load_json_object
 from detloss.errors import UserError
-from detloss.evaluation.ground_truth import GroundTruth, is_finite, require_known, require_segmentations
+from detloss.evaluation.ground_truth import is_finite
 
 Row = dict[str, object]
 FILE_NAME = "predictions.json"
@@ -143,27 +143,6 @@ def read_predictions(path: Path) -> list[Row]:
     return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
 
 
-def predictions_for(ground_truth: GroundTruth, path: Path, *, masks: bool) -> list[Row]:
-    """Read a results file for the images and categories of ``ground_truth``.
-
-    Masks come as compressed run lengths; they are checked and kept only if ``masks``, or if there are no
-    boxes to score. Raises ``UserError`` as `read_predictions`, and for unknown ids and malformed masks.
-    """
-    rows = read_predictions(path)
-    records = Records(path, "predictions", rows)
-    require_known(records, "image_id", ground_truth.image_sizes)
-    require_known(records, "category_id", set(ground_truth.category_ids))
-    masks = masks or bool(rows and "bbox" not in rows[0])
-    if masks:
-        require_segmentations(records, ground_truth.image_sizes)
-    for row in rows:
-        segmentation = row.pop("segmentation", None)
-        if masks:
-            height, width = ground_truth.image_sizes[row["image_id"]]  # type: ignore[index]
-            row["segmentation"] = _compressed(segmentation, height, width)
-    return rows
-
-
 def _shard(folder: Path, rank: int) -> Path:
     return folder / f"predictions.rank{rank}.jsonl"
 
@@ -195,11 +174,3 @@ def _scores(records: Records) -> list[object]:
             problem = f"'score' must be a finite number, got {value!r}" if value is not None else "no 'score'"
             raise records.error(record, problem)
     return values
-
-
-def _compressed(segmentation: object, height: int, width: int) -> RunLengths | object:
-    """Return polygons or plain run lengths as compressed ones, and others as they are."""
-    if isinstance(segmentation, dict) and not isinstance(segmentation["counts"], list):
-        return segmentation
-    encoded = coco_mask.frPyObjects(segmentation, height, width)
-    return coco_mask.merge(encoded) if isinstance(encoded, list) else encoded

@@ -16,6 +16,9 @@ from detloss.models.normalizer import count_per_rank
 BOX_WEIGHTS = (10.0, 10.0, 5.0, 5.0)
 """Inverse standard deviations of box targets (Fast R-CNN's official code)."""
 
+MASKS_AT_ONCE = 512
+"""Detections whose masks are predicted at once, of all classes first: 2 GB at LVIS's 1,203."""
+
 
 class RoIHeads(torchvision_roi_heads.RoIHeads):
     """torchvision's RoI heads with the loss and the scores taken from a ``DetectionLoss``.
@@ -193,14 +196,20 @@ class RoIHeads(torchvision_roi_heads.RoIHeads):
         ]
         if self.has_mask():
             kept = [detection["boxes"] for detection in detections]
-            logits = self.mask_predictor(self.mask_head(self.mask_roi_pool(features, kept, image_shapes))).float()
+            pooled = self.mask_roi_pool(features, kept, image_shapes)
             classes = torch.cat([detection["labels"] for detection in detections]) - 1
-            # Only the detected class's mask: a sigmoid of all 1,203 would take another gigabyte an image.
-            chosen = logits[torch.arange(len(classes), device=classes.device), classes, None].sigmoid()
-            masks = chosen.split([len(boxes) for boxes in kept])
+            some = zip(pooled.split(MASKS_AT_ONCE), classes.split(MASKS_AT_ONCE), strict=True)
+            masks = torch.cat([self._predict_masks(*each) for each in some]).split([len(boxes) for boxes in kept])
             for detection, image_masks in zip(detections, masks, strict=True):
                 detection["masks"] = image_masks
         return detections
+
+    def _predict_masks(self, pooled: Tensor, classes: Tensor) -> Tensor:
+        """Return the mask of each detection's class, [D, 1, 28, 28] in 0..1."""
+        logits = self.mask_predictor(self.mask_head(pooled)).float()
+        # Only the detected class's mask: a sigmoid of all 1,203 would take another gigabyte an image.
+        chosen: Tensor = logits[torch.arange(len(classes), device=classes.device), classes, None].sigmoid()
+        return chosen
 
     def _select(self, boxes: Tensor, scores: Tensor) -> dict[str, Tensor]:
         kept_boxes, kept_scores, classes = select_detections(

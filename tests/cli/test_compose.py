@@ -37,6 +37,15 @@ def test_lvis_brings_the_recipe_of_the_ecm_paper() -> None:
     assert cfg["evaluator"]["name"] == "lvis"
 
 
+@pytest.mark.parametrize("model", ["fasterrcnn", "maskrcnn", "retinanet", "fcos"])
+def test_fixed_ap_lifts_the_detectors_limit_of_detections_per_image(model: str) -> None:
+    words = ("dataset=lvis_v1", f"model={model}")
+    assert composed(*words)["model"]["detector"]["detections_per_image"] == 300
+    cfg = composed(*words, "evaluator=lvis_fixed")
+    assert cfg["model"]["detector"]["detections_per_image"] == 10_000
+    assert (cfg["evaluator"]["name"], cfg["evaluator"]["max_detections"]) == ("lvis_fixed", 10_000)
+
+
 def test_the_command_line_wins_over_the_recipe_of_a_dataset() -> None:
     cfg = composed("dataset=lvis_v1", "backbone=resnet18", "sampler=uniform", "dataset.score_threshold=0.01")
     assert cfg["backbone"]["depth"] == 18

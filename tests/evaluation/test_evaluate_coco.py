@@ -50,7 +50,7 @@ def test_the_ground_truth_as_predictions_has_ap_1_wherever_there_is_ground_truth
     result = evaluate_coco(*write_files(scene, rows), iou_types=BOX, groups={**GROUPS, 40: "r"})
     metrics = result.metrics["bbox"]
     precisions = [value for name, value in metrics.items() if name.startswith("AP")]
-    assert precisions == pytest.approx([1.0] * 9, abs=1e-12)
+    assert precisions == pytest.approx([1.0] * 10, abs=1e-12)
     errors = [metrics[name] for name in ("oLRP", "oLRP_Loc", "oLRP_FP", "oLRP_FN")]
     assert errors == pytest.approx([0.0] * 4, abs=1e-12)
     assert metrics["rank_correlation"] is None  # all are as good as one another

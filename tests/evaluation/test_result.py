@@ -57,6 +57,12 @@ def test_the_table_shows_hundredths_with_one_decimal_for_boxes_and_masks() -> No
     assert masks == ["masks", "2.0", "2.0", "2.0", "2.0", "2.0", "-", "2.0", "2.0", "2.0"]
 
 
+def test_the_table_says_which_engine_spoke() -> None:
+    assert shown(Evaluation({"bbox": BOXES}, ROWS)).splitlines()[0].strip() == "engine: detloss"
+    official = Evaluation({"bbox": BOXES}, ROWS, engine="lvis 0.5.3")
+    assert shown(official).splitlines()[0].strip() == "engine: lvis 0.5.3"
+
+
 def test_the_table_ends_with_the_warnings() -> None:
     text = shown(Evaluation({"bbox": BOXES}, ROWS, ("x[1].json holds no detections: AP is 0",)))
     assert text.splitlines()[-1].strip() == "x[1].json holds no detections: AP is 0"

@@ -47,7 +47,7 @@ def average_precisions(
     values = []
     for threshold in THRESHOLDS:
         found = outcomes(objects, detections, threshold, area=area, not_exhaustive=not_exhaustive)
-        values.append(_interpolated([overlap > 0 for _, overlap in found], counted))
+        values.append(interpolated([overlap > 0 for _, overlap in found], counted))
     return np.array(values)
 
 
@@ -123,7 +123,7 @@ def _overlap(box: Box, target: Object) -> float:
     return width * height / (own if target.crowd else own + other - width * height)
 
 
-def _interpolated(correct: list[bool], counted: int) -> float:
+def interpolated(correct: list[bool], counted: int) -> float:
     """Return the mean over 101 recalls of the best precision at that recall or a higher one."""
     points = []
     for rank in range(1, len(correct) + 1):
