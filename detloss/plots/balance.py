@@ -19,6 +19,9 @@ TIMES = 40
 NAMED = 40
 """The most classes whose names are written on an axis."""
 
+ROWS = 120
+"""The most rows of a heat map: more classes than that share rows with those about as frequent."""
+
 SOURCES = {"own": "#009e73", "others": "#e69f00", "background": "#0072b2"}
 SOURCE_NAMES = {
     "own": "own positives (pull)", "others": "other classes' positives (push)", "background": "background (push)",
@@ -89,7 +92,9 @@ def draw_ratios(balance: Balance, lines: Sequence[Line]) -> Figure:
 def draw_heat_map(balance: Balance) -> Figure:
     """Return each class's ratio over the steps, red where negatives outweigh, grey without positives."""
     steps, sums = balance.over_time()
-    ratios = np.stack([one.ratios() for one in sums], axis=1)[balance.order]
+    rows = np.array_split(balance.order, min(ROWS, len(balance.order)))
+    ratios = np.array([[one.ratio(row) for one in sums] for row in rows], dtype=np.float64)
+    edges = np.cumsum([0, *map(len, rows)])
     known = ratios[np.isfinite(ratios) & (ratios > 0)]
     widest = float(np.quantile(np.abs(np.log10(known)), 0.98)) if len(known) else 1.0
     bound = 10 ** max(widest, 0.1)
@@ -97,13 +102,13 @@ def draw_heat_map(balance: Balance) -> Figure:
     axes = figure.subplots()
     axes.set_facecolor("0.85")
     mesh = axes.pcolormesh(
-        [0, *steps], np.arange(len(ratios) + 1), np.ma.masked_invalid(np.clip(ratios, 1 / bound, bound)),
+        [0, *steps], edges, np.ma.masked_invalid(np.clip(ratios, 1 / bound, bound)),
         cmap="RdBu_r", norm=LogNorm(1 / bound, bound), rasterized=True,
     )  # fmt: skip
     axes.set(xlabel="step", title=balance.title)
     _class_axis(axes.yaxis, balance, names_turned=0, groups_turned=90)
     axes.invert_yaxis()
-    bar = figure.colorbar(mesh, ax=axes, extend="both")
+    bar = figure.colorbar(mesh, ax=axes, extend="both", aspect=40)
     bar.set_label("negative / positive gradient (grey: no positives)")
     return figure
 
@@ -129,7 +134,7 @@ def draw_classes(balance: Balance) -> Figure:
     ratios.plot(places, summed.ratios()[order], "o", color="black", markersize=size, label="measured")
     if balance.reference is not None:
         label = r"ECM's margins at logit 0, $\alpha^{3/4}$ (eq. 33, 34)"
-        ratios.plot(places, balance.reference[order], color="#cc79a7", linewidth=1.5, label=label)
+        ratios.plot(places, balance.reference[order], "_", color="#cc79a7", markersize=2 * size, label=label)
     ratios.axhline(1, color="0.5", linestyle=":", linewidth=1)
     ratios.set(yscale="log", ylabel="negative / positive gradient")
     _class_axis(ratios.xaxis, balance, names_turned=90, groups_turned=0)

@@ -24,15 +24,15 @@ def plot_run(run: Path, output: Path) -> list[Path]:
     cfg = run_folder.load_config(run)
     title = f"{cfg.dataset.name}, {cfg.model.name}, {cfg.loss.name}"
     lines = read_metrics_lines(run / "metrics.jsonl")
-    paths = save(draw_history(lines, title), output, "history")
-    if not (run / gradients.FILE).exists():
+    figures = {"history": draw_history(lines, title)}
+    if (run / gradients.FILE).exists():
+        balance = _balance(cfg, run, lines, title)
+        figures["gradient_ratio"] = draw_ratios(balance, lines)
+        figures["gradient_heat_map"] = draw_heat_map(balance)
+        figures["gradient_classes"] = draw_classes(balance)
+    else:
         print(f"no {gradients.FILE} in {run}: it was trained with trainer.probe.every=null")
-        return paths
-    balance = _balance(cfg, run, lines, title)
-    paths += save(draw_ratios(balance, lines), output, "gradient_ratio")
-    paths += save(draw_heat_map(balance), output, "gradient_heat_map")
-    paths += save(draw_classes(balance), output, "gradient_classes")
-    return paths
+    return [path for name, figure in figures.items() for path in save(figure, output, name)]
 
 
 def read_metrics_lines(path: Path) -> list[Line]:
