@@ -22,9 +22,10 @@ Features = Tensor | list[Tensor]
 class GradientProbe:
     """Sums the gradient of every ``every``-th step, by class, over micro batches and ranks.
 
-    It looks at the final loss's gradient on ``samples.logits``, and at the norms of the gradients that the class
-    and the box branch send back to the features they share. Its hooks are there for those steps only and change no
-    gradient. Sums are those of the step's own loss: the mean over ranks, without the scale of mixed precision.
+    It looks at the final loss's gradient on the classes' columns of ``samples.logits``, not on those of background
+    or objectness, and at the norms of the gradients that the class and the box branch send back to the features
+    they share. Its hooks are there for those steps only and change no gradient. Sums are those of the step's own
+    loss: the mean over ranks, without the scale of mixed precision.
 
     A window is ``every`` steps, or as many times that as keep a run at `WINDOWS`. Sums of an unfinished window are
     part of the checkpoint (``state_dict``).
@@ -41,10 +42,9 @@ class GradientProbe:
         self._device = next(detector.parameters()).device
         self._last_step = last_step
         self._window = self.every * math.ceil(last_step / (self.every * WINDOWS)) if self.every else 0
-        self._num_classes = self._losses[0].coder.num_classes
         self._sums, self._squares = self._zeros()
-        self._pending, self._norms, self._steps = self._sums.cpu(), self._squares.cpu(), 0
-        self._least, self._most = math.inf, -math.inf
+        self._pending, self._norms = torch.zeros_like(self._sums.cpu()), torch.zeros_like(self._squares.cpu())
+        self._steps, self._least, self._most = 0, math.inf, -math.inf
 
     @contextmanager
     def on_step(self, number: int) -> Iterator[None]:
@@ -107,7 +107,8 @@ class GradientProbe:
     def _zeros(self) -> tuple[Tensor, Tensor]:
         """Return sums by class [3, C], and squared norms [2] of the class and the box branch."""
         options = {"dtype": torch.float64, "device": self._device}
-        return torch.zeros(3, self._num_classes, **options), torch.zeros(2, **options)  # type: ignore[call-overload]
+        classes = self._losses[0].coder.num_classes
+        return torch.zeros(3, classes, **options), torch.zeros(2, **options)  # type: ignore[call-overload]
 
     def _before_loss(self, loss: nn.Module, inputs: tuple[Samples]) -> None:
         (samples,) = inputs

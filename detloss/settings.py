@@ -49,6 +49,7 @@ RULES: dict[str, Rule] = {
     "trainer.checkpoint_every": COUNT,
     "trainer.evaluate_every": COUNT_OR_NULL,
     "trainer.patience": COUNT_OR_NULL,
+    "trainer.probe.every": COUNT_OR_NULL,
     "dataset.flip": SHARE,
     "dataset.score_threshold": SHARE,
     "dataset.detections": COUNT,

@@ -1,11 +1,14 @@
 """The gradient probe against gradients by hand: autograd's on every logit, summed row by row in float64."""
 
 import copy
+import multiprocessing
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 import torch
+import torch.distributed as dist
 import yaml
 from hydra import compose, initialize_config_module
 from torch import Tensor, nn
@@ -161,18 +164,55 @@ def test_losses_that_rank_balance_positive_and_negative_gradient(name: str) -> N
     assert values["gradient/ratio_max"] == pytest.approx(1, abs=1e-9)
 
 
+def assert_mean_of_two(detector: Detector, values: dict[str, float | None], found: ClassGradients) -> None:
+    """Compare with half of what the batches of seeds 1 and 2 give by hand."""
+    first, second = by_hand(detector, 1), by_hand(detector, 2)
+    means = [[(a + b) / 2 for a, b in zip(*pair, strict=True)] for pair in zip(first[0], second[0], strict=True)]
+    assert_sums(found, means)
+    norm = (first[1][0] ** 2 + second[1][0] ** 2) ** 0.5 / 2  # of both batches' features, side by side
+    assert values["gradient/classification_norm"] == pytest.approx(norm, rel=1e-9)
+
+
 def test_micro_batches_add_up_and_the_scale_of_half_precision_is_taken_out() -> None:
     detector = detector_of("ce", "two_stage")
     twin = copy.deepcopy(detector)
     scaler = torch.amp.GradScaler("cpu", init_scale=4096.0)
     probe = GradientProbe(detector, scaler, every=1, last_step=1)
     watch(detector, probe, 0, [1, 2], scale=float(scaler.scale(torch.tensor(1.0))))
-    first, second = by_hand(twin, 1), by_hand(twin, 2)
-    values, found = probe.end_window(GROUPS)
-    means = [[(a + b) / 2 for a, b in zip(*pair, strict=True)] for pair in zip(first[0], second[0], strict=True)]
-    assert_sums(found, means)
-    norm = (first[1][0] ** 2 + second[1][0] ** 2) ** 0.5 / 2  # of both micro batches' features, side by side
-    assert values["gradient/classification_norm"] == pytest.approx(norm, rel=1e-9)
+    assert_mean_of_two(twin, *probe.end_window(GROUPS))
+
+
+def plain_detector() -> Detector:
+    torch.manual_seed(1)
+    return Detector(ClassPlusBox(CrossEntropy(stats_of(COUNTS)), SmoothL1())).train()
+
+
+def run_rank(rank: int, folder: Path) -> None:
+    torch.set_num_threads(1)
+    dist.init_process_group(
+        "gloo", init_method=f"file://{folder / 'meeting_point'}", rank=rank, world_size=2,
+        timeout=timedelta(seconds=60),
+    )  # fmt: skip
+    detector = plain_detector()
+    probe = GradientProbe(detector, unscaled(), every=1, last_step=1)
+    watch(detector, probe, 0, [1 + rank])
+    torch.save(probe.end_window(GROUPS), folder / f"rank_{rank}.pt")
+    dist.barrier()
+    dist.destroy_process_group()
+
+
+def test_every_rank_has_the_means_of_all(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("spawn")
+    processes = [context.Process(target=run_rank, args=(rank, tmp_path)) for rank in range(2)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(120)
+        if process.is_alive():
+            process.kill()
+    assert [process.exitcode for process in processes] == [0, 0]
+    for rank in range(2):
+        assert_mean_of_two(plain_detector(), *torch.load(tmp_path / f"rank_{rank}.pt", weights_only=False))
 
 
 def test_ratios_of_classes_and_groups_are_of_sums_and_undefined_without_positives() -> None:
