@@ -79,9 +79,13 @@ def draw_ratios(balance: Balance, lines: Sequence[Line]) -> Figure:
     ratios.axhline(1, color="0.5", linestyle=":", linewidth=1)
     ratios.set(yscale="log", ylabel="negative / positive gradient", title=f"{balance.title}{_rates(lines)}")
     ratios.legend(frameon=False, fontsize=8, ncols=4)
+    learns = False  # in the second stage of decoupled learning features do not: norms are 0
     for name, label, color in (("classification", "class branch", "#cc79a7"), ("box", "box branch", "#56b4e9")):
-        norms.plot(*curve(lines, f"gradient/{name}_norm"), color=color, linewidth=1.2, label=label)
-    norms.set(xlabel="step", ylabel="gradient norm at\nthe shared features", yscale="log")
+        at, values = curve(lines, f"gradient/{name}_norm")
+        norms.plot(at, values, color=color, linewidth=1.2, label=label)
+        learns |= any(values)
+    scale = "log" if learns else "linear"
+    norms.set(xlabel="step", ylabel="gradient norm at\nthe shared features", yscale=scale)
     norms.legend(frameon=False, fontsize=8, ncols=2)
     for axes in (ratios, norms):
         axes.grid(alpha=0.3)

@@ -15,6 +15,7 @@ from detloss.plots.figure import PALETTE, new_figure, save
 from detloss.stats import ClassStats
 
 LOGITS = np.linspace(-8, 8, 97)
+STYLES = ("-", "--", ":")
 
 ROLE_NAMES = {
     "own": "in a row of the class",
@@ -58,18 +59,15 @@ def draw_losses(curves: Curves, classes: list[int], stats: ClassStats, *, of: st
         for axes, index in zip(row, classes, strict=True):
             for number, name in enumerate(names):
                 found = curves[name, index, role]
-                style = {
-                    "color": PALETTE[number % len(PALETTE)],
-                    "linestyle": "-" if number < len(PALETTE) else "--",
-                }
+                color, style = PALETTE[number % len(PALETTE)], STYLES[number // len(PALETTE) % len(STYLES)]
                 values = found.gradients if of == "gradients" else found.values
-                axes.plot(found.logits, values, label=name, linewidth=1.5, **style)
+                axes.plot(found.logits, values, label=name, linewidth=1.5, color=color, linestyle=style)
             axes.axhline(0, color="0.6", linewidth=0.8)
             axes.grid(alpha=0.3)
             axes.spines[["top", "right"]].set_visible(False)
         row[0].set_ylabel(ROLE_NAMES[role], fontsize=9)
     for axes, index in zip(grid[0], classes, strict=True):
-        axes.set_title(f"class of {stats.instances[index]:,} of {stats.instances.sum():,} instances", fontsize=9)
+        axes.set_title(f"class with {stats.instances[index]:,} of {stats.instances.sum():,} instances", fontsize=9)
     figure.supxlabel("logit of the class (the others as at the start of training)", fontsize=9)
     figure.suptitle(
         {"gradients": "gradient on the logit", "values": "loss, less its least value here"}[of], fontsize=10
