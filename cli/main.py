@@ -14,6 +14,7 @@ from .data import data
 from .doctor import doctor
 from .evaluate import evaluate
 from .listing import list_options
+from .plot import plot
 from .predict import predict
 from .show import show
 from .stats import stats
@@ -38,6 +39,10 @@ EXAMPLES = {
     "predict": (
         "detloss predict run=outputs/shapes-maskrcnn-ecm images=photo.jpg",
         "detloss predict run=outputs/RUN images=photos/ annotations=instances.json score=0.5 output=drawn",
+    ),
+    "plot": (
+        "detloss plot run=outputs/shapes-maskrcnn-ecm",
+        "detloss plot loss=ecm,seesaw,focal counts=5000,200,4",
     ),
     "stats": (
         "detloss stats loss=seesaw sampler=rfs",
@@ -66,6 +71,7 @@ app.command("train", cls=verb(EXAMPLES["train"]), context_settings=HYDRA_WORDS)(
 app.command("eval", cls=verb(EXAMPLES["eval"], ("dataset", "evaluator", "trainer")))(evaluate)
 app.command("calibrate", cls=verb(EXAMPLES["calibrate"], ("dataset", "evaluator", "trainer")))(calibrate)
 app.command("predict", cls=verb(EXAMPLES["predict"], ("trainer",)))(predict)
+app.command("plot", cls=verb(EXAMPLES["plot"], ("loss",)))(plot)
 app.command("stats", cls=verb(EXAMPLES["stats"]))(stats)
 app.command("show", cls=verb(EXAMPLES["show"]))(show)
 app.command("list", cls=verb(EXAMPLES["list"]))(list_options)

@@ -24,6 +24,7 @@ from detloss.data.coco import CocoDataset
 from detloss.data.files import dataset_files
 from detloss.data.loader import BatchPlan, TrainingBatch, training_loader
 from detloss.models.backbone import ResNetFPN
+from detloss.probe import GradientProbe
 from detloss.progress import Display
 from detloss.step import Report, Step, autocast_type, device_name
 
@@ -60,7 +61,7 @@ def bench_train(cfg: DictConfig, *, steps: int = 20, against: DictConfig | None 
         if against is None
         else _other(against, detector, dataset, device)
     )
-    seconds, peaks = time_in_turns((_stepper(step), other), batches, steps, device)
+    seconds, peaks = time_in_turns((_stepper(cfg, step), other), batches, steps, device)
     reports = _steps_with_data(cfg, detector, dataset, plan, steps, device)
     _print(cfg, against, seconds, peaks, reports, len(batches[0][0]), device)
 
@@ -79,11 +80,18 @@ def _other(cfg: DictConfig, detector: nn.Module, dataset: CocoDataset, device: t
     """Return our loop with another config, its detector starting from the same weights where it has them."""
     other = build.detector(cfg, dataset.stats, load=False).to(device)
     share_weights(detector, other)
-    return _stepper(_step(cfg, other, device, accumulate=1))
+    return _stepper(cfg, _step(cfg, other, device, accumulate=1))
 
 
-def _stepper(step: Step) -> Stepper:
-    return lambda batch, number: step(iter([batch]), number)
+def _stepper(cfg: DictConfig, step: Step) -> Stepper:
+    """Return a run's step, with its gradient probe where that is due."""
+    probe = GradientProbe(step.model, step.scaler, every=cfg.trainer.probe.every, last_step=1)
+
+    def take(batch: TrainingBatch, number: int) -> None:
+        with probe.on_step(number):
+            step(iter([batch]), number)
+
+    return take
 
 
 def time_in_turns(

@@ -13,6 +13,7 @@ from torch.optim import Optimizer
 from detloss import distributed
 from detloss.errors import UserError
 from detloss.losses import DetectionLoss
+from detloss.probe import GradientProbe
 from detloss.stats import ClassStats
 
 
@@ -60,6 +61,7 @@ class Checkpoint:
     optimizer: Mapping[str, object]
     scaler: Mapping[str, object]
     random_states: tuple[Tensor, ...]
+    probe: Mapping[str, Tensor]
 
 
 @dataclass
@@ -70,6 +72,7 @@ class RunState:
     optimizer: Optimizer
     scaler: torch.amp.GradScaler
     stats: ClassStats
+    probe: GradientProbe | None = None
     progress: Progress = field(default_factory=Progress)
 
     def save(self, path: Path) -> None:
@@ -83,6 +86,7 @@ class RunState:
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
             "random_states": random_states,
+            "probe": {} if self.probe is None else self.probe.state_dict(),
             "meta": json.dumps(meta),
         }
         partial = path.with_name(path.name + ".partial")
@@ -109,6 +113,8 @@ class RunState:
         self.scaler.load_state_dict(dict(saved.scaler))
         if distributed.rank() < len(saved.random_states):
             _set_random_state(saved.random_states[distributed.rank()])
+        if self.probe is not None and saved.probe:
+            self.probe.load_state_dict(saved.probe)
         self.progress = saved.progress
 
 
@@ -145,6 +151,7 @@ def load(path: Path) -> Checkpoint:
             optimizer=content["optimizer"],
             scaler=content["scaler"],
             random_states=tuple(content["random_states"]),
+            probe=content.get("probe", {}),
         )
     except (KeyError, TypeError, ValueError, IndexError) as error:
         raise UserError(f"checkpoint {path}: not written by detloss ({error!r} is missing or wrong)") from error

@@ -12,7 +12,8 @@ from types import TracebackType
 
 from omegaconf import DictConfig, OmegaConf
 
-from detloss import distributed
+from detloss import distributed, gradients
+from detloss.gradients import ClassGradients
 
 Scalars = Mapping[str, float | int | None]
 
@@ -25,20 +26,25 @@ class Logger(ABC):
         """Record ``values`` at an optimizer step."""
 
     @abstractmethod
+    def log_classes(self, step: int, found: ClassGradients) -> None:
+        """Record the gradients by class of the window that ends with an optimizer step."""
+
+    @abstractmethod
     def finish(self, exit_code: int) -> None:
         """Close; nothing is logged afterwards."""
 
 
 class JsonLines(Logger):
-    """One JSON object a line: ``{"step": 20, "loss": 1.5, ...}``; what is not finite becomes null."""
+    """One JSON object a line: ``{"step": 20, "loss": 1.5, ...}``; what is not finite becomes null.
+
+    Lists by class have a file of their own beside it, ``gradients.jsonl``, from the first of them on.
+    """
 
     def __init__(self, path: Path, *, first_step: int) -> None:
         """Open for appending; lines beyond ``first_step`` belong to work that a resumed run does again."""
-        lines = path.read_text("utf-8").splitlines() if path.exists() else []
-        kept = [line for line in lines if _step_of(line) <= first_step]
-        partial = path.with_name(f".{path.name}.part")
-        partial.write_text("".join(f"{line}\n" for line in kept), "utf-8")
-        os.replace(partial, path)
+        self._by_class = path.with_name(gradients.FILE)
+        for file in (path, self._by_class):
+            _drop_lines_beyond(file, first_step)
         self._file = path.open("a", encoding="utf-8")
 
     def log(self, step: int, values: Scalars) -> None:
@@ -47,6 +53,10 @@ class JsonLines(Logger):
         }
         self._file.write(json.dumps({"step": step, **finite}) + "\n")
         self._file.flush()
+
+    def log_classes(self, step: int, found: ClassGradients) -> None:
+        with self._by_class.open("a", encoding="utf-8") as file:
+            file.write(json.dumps({"step": step, **found.to_lists()}, separators=(",", ":")) + "\n")
 
     def finish(self, exit_code: int) -> None:
         self._file.close()
@@ -81,6 +91,9 @@ class WeightsAndBiases(Logger):
         except Exception as error:  # a dead connection or a full disk must not stop a training
             print(f"W&B: {error}", file=sys.stderr)
 
+    def log_classes(self, step: int, found: ClassGradients) -> None:
+        """W&B gets the ratios, as scalars."""
+
     def finish(self, exit_code: int) -> None:
         try:
             self._run.finish(exit_code=exit_code)
@@ -97,6 +110,12 @@ class Loggers:
     def log(self, step: int, values: Scalars) -> None:
         for logger in self._loggers:
             logger.log(step, values)
+
+    def log_gradients(self, step: int, values: Scalars, found: ClassGradients) -> None:
+        """Record what the gradient probe found in a window."""
+        self.log(step, values)
+        for logger in self._loggers:
+            logger.log_classes(step, found)
 
     def __enter__(self) -> "Loggers":
         return self
@@ -147,6 +166,17 @@ def _run_id(path: Path) -> str:
     if not path.exists():
         path.write_text(secrets.token_hex(4), encoding="utf-8")
     return path.read_text(encoding="utf-8").strip()
+
+
+def _drop_lines_beyond(path: Path, step: int) -> None:
+    """Rewrite a file, if there is one, without the lines of later steps."""
+    if not path.exists():
+        return
+    lines = path.read_text("utf-8").splitlines()
+    kept = [line for line in lines if _step_of(line) <= step]
+    partial = path.with_name(f".{path.name}.part")
+    partial.write_text("".join(f"{line}\n" for line in kept), "utf-8")
+    os.replace(partial, path)
 
 
 def _step_of(line: str) -> float:

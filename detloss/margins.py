@@ -86,6 +86,17 @@ def surrogate_gradients(logit: ArrayLike, alpha: float) -> tuple[Array, Array]:
     return 1 - np.tanh(half), 1 + np.tanh(half)  # 2 sigmoid(x) = 1 + tanh(x / 2), finite for any x
 
 
+def gradient_ratio(positive: ArrayLike, negative: ArrayLike) -> Array:
+    """Return the negative over the positive gradient [C] that ECM's margins make where every logit is 0.
+
+    By eq. 33 a positive pulls f_c by 2 w- e^-f / (w+ e^f + w- e^-f) and by eq. 34 (at -f) a negative pushes it by
+    2 w+ e^f over the same; m_c cancels. At f = 0 a negative counts w+ / w- = alpha^(-1/4) positives, and alpha of
+    them stand against one positive: alpha^(3/4), where binary cross entropy has alpha.
+    """
+    gamma_plus, gamma_minus = margins(positive, negative)
+    return ratio(positive, negative) * gamma_minus / gamma_plus
+
+
 def log_priors(instances: ArrayLike, background_ratio: float | None = None) -> Array:
     """Return log pi [C + 1], the log share of each class among the instances; background's is 0 (no shift).
 

@@ -24,7 +24,7 @@ Config = Mapping[str, object]
 Metrics = dict[str, dict[str, float | None]]
 
 NOT_PART_OF_A_RUN = (
-    "trainer.devices", "trainer.nodes", "trainer.device", "trainer.workers",
+    "trainer.devices", "trainer.nodes", "trainer.device", "trainer.workers", "trainer.probe",
     "logger", "output_dir", "overwrite", "data",
 )  # fmt: skip
 """Where and how a run computes, not what: neither in a folder's name nor compared with its config."""
@@ -33,8 +33,8 @@ LENGTHS = ("schedule.steps", "schedule.epochs")
 """What may grow between two starts of one run."""
 
 OWN_FILES = (
-    "config.yaml", "stats.json", "metrics.json", "metrics.jsonl", "per_class.csv", "predictions.*",
-    "last.ckpt*", "best.ckpt*", "nonfinite_batch.*", "wandb.id", ".finished",
+    "config.yaml", "stats.json", "metrics.json", "metrics.jsonl", "gradients.jsonl", "per_class.csv",
+    "predictions.*", "last.ckpt*", "best.ckpt*", "nonfinite_batch.*", "wandb.id", ".finished",
 )  # fmt: skip
 """What detloss writes in a run folder, and so all that ``overwrite=true`` deletes."""
 
@@ -121,7 +121,7 @@ def _delete_run(folder: Path) -> None:
         raise UserError(f"{config} was not written by detloss; overwrite=true deletes only its own runs")
     for path in own_files(folder):
         path.unlink()
-    made = [folder / name for name in ("eval", "wandb", "predict", "stage1")]
+    made = [folder / name for name in ("eval", "wandb", "predict", "plot", "stage1")]
     for path in (*made, *folder.glob("calibrated-*")):
         shutil.rmtree(path, ignore_errors=True)
 
@@ -132,6 +132,7 @@ def withdraw(folder: Path) -> None:
         (folder / "config.yaml").unlink(missing_ok=True)
         (folder / "stats.json").unlink(missing_ok=True)
         (folder / "metrics.jsonl").unlink(missing_ok=True)
+        (folder / "gradients.jsonl").unlink(missing_ok=True)
 
 
 def mark_finished(folder: Path) -> None:

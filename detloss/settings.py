@@ -50,6 +50,7 @@ RULES: dict[str, Rule] = {
     "trainer.checkpoint_every": COUNT,
     "trainer.evaluate_every": COUNT_OR_NULL,
     "trainer.patience": COUNT_OR_NULL,
+    "trainer.probe.every": COUNT_OR_NULL,
     "dataset.flip": SHARE,
     "dataset.copy_paste": SHARE,
     "dataset.crop": COUNT_OR_NULL,

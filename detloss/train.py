@@ -12,9 +12,11 @@ from detloss.evaluate import Metrics, check_evaluation, evaluate_detector, flat
 from detloss.interrupt import StopRequest
 from detloss.loggers import open_loggers
 from detloss.losses.base import state_scalars
+from detloss.probe import GradientProbe
 from detloss.progress import Display
 from detloss.schedule import set_learning_rate, total_steps
 from detloss.skipped import skipped_images, tolerated_images
+from detloss.stats import frequency_groups
 from detloss.step import Step, Window, autocast_type, data_parallel
 
 
@@ -38,6 +40,7 @@ def train(cfg: DictConfig, folder: Path, *, device: torch.device, sweep: str | N
     total = total_steps(schedule, plan)
     check_evaluation(cfg, validation, dataset.stats)
     dataset.cache = build.image_cache(cfg, dataset)
+    groups = frequency_groups(dataset.stats.images, build.group_thresholds(cfg))
 
     # Model; every rank starts from the same weights and then draws its own proposals
     last = folder / "last.ckpt"
@@ -48,7 +51,8 @@ def train(cfg: DictConfig, folder: Path, *, device: torch.device, sweep: str | N
     precision = autocast_type(trainer.precision, device)
     scaler = torch.amp.GradScaler(device.type, enabled=precision is torch.float16)
     torch.manual_seed(cfg.seed + rank)
-    state = checkpoint.RunState(detector, optimizer, scaler, dataset.stats)
+    probe = GradientProbe(detector, scaler, every=trainer.probe.every, last_step=total)
+    state = checkpoint.RunState(detector, optimizer, scaler, dataset.stats, probe)
     if resuming:
         state.resume(last)
     progress = state.progress
@@ -98,7 +102,8 @@ def train(cfg: DictConfig, folder: Path, *, device: torch.device, sweep: str | N
             if progress.step >= total or progress.is_out_of(trainer.patience):
                 break
             rate = set_learning_rate(schedule, optimizer, progress.step, total)
-            window.reports.append(step(batches, progress.step))
+            with probe.on_step(progress.step):
+                window.reports.append(step(batches, progress.step))
             progress.step += 1
             display.advance(progress.step)
             if progress.step % trainer.log_every == 0 or progress.step == total:
@@ -106,6 +111,8 @@ def train(cfg: DictConfig, folder: Path, *, device: torch.device, sweep: str | N
                 epoch = plan.epoch_of_step(progress.step - 1)[0]
                 loggers.log(progress.step, {"epoch": epoch, "lr": rate, **values, **state_scalars(detector)})
                 display.note(progress.step, values)
+            if probe.window_ends(progress.step):
+                loggers.log_gradients(progress.step, *probe.end_window(groups))
             stopping = distributed.any_rank(stop.made, device)
             if stopping or progress.step % trainer.checkpoint_every == 0:
                 state.save(last)

@@ -5,6 +5,7 @@ from decimal import Decimal, localcontext
 
 import numpy as np
 import pytest
+import torch
 
 from detloss import margins
 from detloss.stats import ClassStats
@@ -120,3 +121,17 @@ def test_counts_with_background_are_eq_35_to_37() -> None:
     assert positive.tolist() == [6, 1, 3, 20] and negative.tolist() == [24, 29, 27, 10]
     positive, negative = margins.class_counts([6, 0, 3])
     assert positive.tolist() == [6, 1, 3] and negative.tolist() == [4, 9, 7]
+
+
+def test_the_gradient_ratio_is_that_of_n_minus_negatives_and_n_positives_of_ecm_at_logit_0() -> None:
+    """Against autograd on eq. 10 and 11 as they stand: the exponential form, one logit, y = 1 and y = 0."""
+    positive, negative = np.array([3.0, 50.0, 1e6]), np.array([1e6, 20.0, 1.0])
+    w_plus, w_minus = (torch.from_numpy(weight) for weight in margins.weights(positive, negative))
+    logits = torch.zeros(3, dtype=torch.float64, requires_grad=True)
+    score = w_plus * logits.exp() / (w_plus * logits.exp() + w_minus * (-logits).exp())
+    (pull,) = torch.autograd.grad(-score.log().sum(), logits, retain_graph=True)
+    (push,) = torch.autograd.grad(-(1 - score).log().sum(), logits)
+    assert (pull < 0).all() and (push > 0).all()
+    expected = negative * push.numpy() / (positive * -pull.numpy())
+    np.testing.assert_allclose(margins.gradient_ratio(positive, negative), expected, rtol=1e-12)
+    np.testing.assert_allclose(expected, (negative / positive) ** 0.75, rtol=1e-12)

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 HEAVY = {"torch", "torchvision", "hydra", "omegaconf", "numpy", "wandb", "lvis", "pycocotools"}
-VERBS = ("train", "eval", "calibrate", "predict", "stats", "show", "list", "doctor")
+VERBS = ("train", "eval", "calibrate", "predict", "plot", "stats", "show", "list", "doctor")
 
 
 def test_help_names_every_verb_and_imports_nothing_heavy(run_verbs: Callable) -> None:
