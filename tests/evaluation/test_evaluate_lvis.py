@@ -166,7 +166,7 @@ def test_real_lvis_ground_truth_scores_1_for_boxes_and_masks(tmp_path: Path) -> 
         metrics = result.metrics[kind]
         assert {frequencies[category] for category in present} == set("rcf")
         precisions = [value for name, value in metrics.items() if name.startswith("AP")]
-        assert precisions == pytest.approx([1.0] * 9, abs=1e-12)
+        assert precisions == pytest.approx([1.0] * 10, abs=1e-12)
         assert metrics["oLRP"] == pytest.approx(0.0, abs=1e-12)
         scored = {row["category_id"]: row[f"{kind}_AP"] for row in result.per_class}
         assert {category for category, value in scored.items() if value is not None} == present
