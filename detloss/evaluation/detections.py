@@ -20,12 +20,11 @@ from detloss.evaluation.predictions import Row, read_predictions
 CHUNK = 1 << 22
 """Bytes of a results file that are parsed at once, so that little more than the columns is ever held."""
 
+AREAS_AT_ONCE = 255
+"""Of more masks `pycocotools.mask.area` of version 2.0.11 overflows a uint8."""
+
 CUT = re.compile(rb".*\}\s*(,)\s*\{", re.DOTALL)
 """The last place in a text where one row seems to end and the next to begin, which parsing then proves."""
-
-
-AT_ONCE = 255
-"""Masks whose area pycocotools counts at once: it keeps their number in a byte."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -242,8 +241,8 @@ def _require_whole(records: Records, masks: PackedMasks, sizes: np.ndarray) -> N
 def _extents(masks: PackedMasks) -> tuple[np.ndarray, np.ndarray]:
     """Return the boxes [D, 4] and areas [D] of masks' pixels."""
     boxes, areas = [np.zeros((0, 4))], [np.zeros(0)]
-    for start in range(0, len(masks), AT_ONCE):
-        some = masks.rles(np.arange(start, min(start + AT_ONCE, len(masks))))
+    for start in range(0, len(masks), AREAS_AT_ONCE):
+        some = masks.rles(np.arange(start, min(start + AREAS_AT_ONCE, len(masks))))
         boxes.append(coco_mask.toBbox(some))
         areas.append(coco_mask.area(some).astype(np.float64))
     return np.concatenate(boxes), np.concatenate(areas)

@@ -87,6 +87,21 @@ def test_an_error_far_into_a_file_names_its_row(
         assert "\n" not in str(refusal.value)
 
 
+def test_areas_and_boxes_of_many_masks_are_those_of_their_pixels(
+    ground_truth: GroundTruth, tmp_path: Path
+) -> None:
+    _, rows = hard_scene(5, crowds=False)
+    path = tmp_path / "found.json"
+    without = [{key: value for key, value in row.items() if key != "bbox"} for row in rows]
+    path.write_text(json.dumps(without * 30))
+    found = read_detections(ground_truth, path, masks=False)
+    assert len(found) == 30 * len(rows) > 600 and not found.has_boxes
+    for index, row in enumerate(rows):
+        pixels = coco_mask.decode(row["segmentation"])
+        assert found.areas[index] == found.areas[index - len(rows)] == pixels.sum()
+        assert found.boxes[index, 2:].tolist() == [pixels.any(axis=0).sum(), pixels.any(axis=1).sum()]
+
+
 def test_ranks_within_a_group_are_by_score_then_by_place_in_the_file() -> None:
     scores = np.array([0.5, 0.9, 0.5, 0.1, 0.5])
     zeros, groups = np.zeros(5, dtype=np.int64), np.array([7, 7, 7, 3, 3])
