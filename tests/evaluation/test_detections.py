@@ -108,23 +108,3 @@ def test_ranks_within_a_group_are_by_score_then_by_place_in_the_file() -> None:
     found = Detections(zeros, zeros, scores, np.zeros((5, 4)), scores, np.arange(5), None)
     assert found.rank_within(groups).tolist() == [1, 0, 2, 1, 0]
     assert found.take(np.array([3, 2, 1])).rank_within(groups[[3, 2, 1]]).tolist() == [0, 1, 0]
-
-
-def test_many_masks_without_boxes_have_the_areas_of_their_pixels(
-    write_files: Callable[..., Files], ground_truth: GroundTruth
-) -> None:
-    """More than pycocotools measures at once; mask n covers the first n pixels, column by column."""
-    height, width = ground_truth.sizes[0].tolist()
-    rows = []
-    for pixels in range(1, 301):
-        mask = (np.arange(height * width) < pixels).reshape((height, width), order="F")
-        counts = coco_mask.encode(np.asfortranarray(mask.astype(np.uint8)))["counts"].decode()
-        segmentation = {"size": [height, width], "counts": counts}
-        row = {
-            "image_id": int(ground_truth.image_ids[0]),
-            "category_id": ground_truth.category_ids[0],
-            "score": 0.5,
-        }
-        rows.append(row | {"segmentation": segmentation})
-    predictions = write_files({"images": [], "annotations": [], "categories": []}, rows).predictions
-    assert read_detections(ground_truth, predictions, masks=True).areas.tolist() == list(range(1, 301))
