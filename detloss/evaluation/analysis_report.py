@@ -1,0 +1,105 @@
+"""An analysis in numbers for programs and as a table for people (no torch here)."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from rich.table import Table
+
+from detloss.evaluation.analysis import CONFIDENT, Analysis, mean_of
+from detloss.evaluation.calibration_error import BINS, Reliability
+from detloss.evaluation.error_types import TYPES
+from detloss.evaluation.ranking_error import RankingErrors
+
+WORST_PAIRS = 50
+"""How many confusions of two classes are listed."""
+
+SHORT = ("loc", "cls", "dup", "bkg", "both", "miss")
+"""Of `TYPES`, TIDE's own abbreviations."""
+
+
+def report_of(analysis: Analysis, names: Sequence[str]) -> dict[str, object]:
+    """Return what ``errors.json`` holds of one kind of IoU; shares are in 0..1, None where there is no value."""
+    return {
+        "groups": {group: _of_group(analysis, group) for group in analysis.groups},
+        "confusions": _confusions(analysis, names),
+    }
+
+
+def columns_of(analysis: Analysis, kind: str) -> list[dict[str, int | float | None]]:
+    """Return the columns of ``per_class.csv``, a row for each class."""
+    columns: dict[str, list[int | float | None]] = {}
+    for index, name in enumerate(TYPES):
+        columns[f"{kind}_{name}"] = analysis.errors[index].tolist()
+    for name, values in _ranking(analysis.ranking).items():
+        columns[f"{kind}_{name}"] = [None if np.isnan(value) else value for value in values.tolist()]
+    return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+
+
+def error_table(analyses: Mapping[str, Analysis]) -> Table:
+    """Return a table for the terminal: what each type of error costs and how far scores can be trusted, by group."""
+    table = Table(
+        title="AP50 lost by type of error, ranking error, calibration errors (x 100)",
+        title_justify="left",
+    )
+    for name in ("IoU of", "classes"):
+        table.add_column(name, no_wrap=True)
+    for name in (*SHORT, "R_c", "ECE", f"ECE@{CONFIDENT:g}"):
+        table.add_column(name, justify="right", no_wrap=True)
+    shown = {"bbox": "boxes", "segm": "masks"}
+    for kind, analysis in analyses.items():
+        for group, chosen in analysis.groups.items():
+            values = [mean_of(lost, chosen) for lost in analysis.lost]
+            values.append(mean_of(analysis.ranking.ranking, chosen))
+            values += [each[group].error for each in (analysis.reliability, analysis.confident)]
+            table.add_row(
+                shown[kind], group, *("-" if value is None else f"{100 * value:.1f}" for value in values)
+            )
+    return table
+
+
+def _of_group(analysis: Analysis, group: str) -> dict[str, object]:
+    chosen = analysis.groups[group]
+    return {
+        "classes": int(chosen.sum()),
+        "objects": int(analysis.outcomes.instances[chosen].sum()),
+        "errors": dict(zip(TYPES, analysis.errors[:, chosen].sum(axis=1).tolist(), strict=True)),
+        "AP50_lost": dict(zip(TYPES, (mean_of(lost, chosen) for lost in analysis.lost), strict=True)),
+        **{name: mean_of(values, chosen) for name, values in _ranking(analysis.ranking).items()},
+        "ECE": analysis.reliability[group].error,
+        f"ECE@{CONFIDENT:g}": analysis.confident[group].error,
+        "reliability": _bins(analysis.reliability[group]),
+    }
+
+
+def _ranking(errors: RankingErrors) -> dict[str, np.ndarray]:
+    return {
+        "ranking_error": errors.ranking,
+        "detection_error": errors.detection,
+        "detection_error_lowest": errors.lowest,
+        "detection_error_highest": errors.highest,
+        "binary_error": errors.binary,
+    }
+
+
+def _bins(reliability: Reliability) -> list[dict[str, float | int]]:
+    """Return the bins that hold a detection."""
+    return [
+        {
+            "from": bin / BINS,
+            "detections": int(reliability.counts[bin]),
+            "score": float(reliability.scores[bin]),
+            "precision": float(reliability.precisions[bin]),
+        }
+        for bin in np.flatnonzero(reliability.counts).tolist()
+    ]
+
+
+def _confusions(analysis: Analysis, names: Sequence[str]) -> list[dict[str, object]]:
+    """Return the most frequent confusions of two classes, ``share`` being that of the object's class's objects."""
+    worst = analysis.confusion.worst(WORST_PAIRS)
+    shares = worst.counts / worst.instances[worst.object_class]
+    columns = (worst.object_class.tolist(), worst.detection_class.tolist(), worst.counts.tolist(), shares.tolist())
+    return [
+        {"object": names[own], "detected_as": names[other], "count": count, "share": share}
+        for own, other, count, share in zip(*columns, strict=True)
+    ]
