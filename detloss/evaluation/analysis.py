@@ -12,6 +12,7 @@ from detloss.evaluation.ground_truth import FREQUENCIES
 from detloss.evaluation.outcomes import Outcomes
 from detloss.evaluation.overlaps import Neighbours, box_overlaps, mask_overlaps
 from detloss.evaluation.ranking_error import RankingErrors, ranking_errors
+from detloss.evaluation.result import Evaluation
 
 ALL = "all"
 
@@ -61,6 +62,13 @@ def analyse(kind: str, outcomes: Outcomes, group_of: Sequence[str | None]) -> An
         {group: reliability(outcomes, chosen) for group, chosen in groups.items()},
         {group: reliability(outcomes, chosen, CONFIDENT) for group, chosen in groups.items()},
     )
+
+
+def analyse_all(evaluation: Evaluation) -> dict[str, Analysis]:
+    """Return an analysis of each of `OVERLAPS` that was evaluated, none where another program measured."""
+    group_of = [None if (group := row["group"]) is None else str(group) for row in evaluation.per_class]
+    outcomes = {kind: each for kind, each in evaluation.outcomes.items() if kind in OVERLAPS}
+    return {kind: analyse(kind, each, group_of) for kind, each in outcomes.items()}
 
 
 def mean_of(values: np.ndarray, chosen: np.ndarray) -> float | None:

@@ -1,6 +1,9 @@
 """An analysis in numbers for programs and as a table for people (no torch here)."""
 
+import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 from rich.table import Table
@@ -9,12 +12,32 @@ from detloss.evaluation.analysis import CONFIDENT, Analysis, mean_of
 from detloss.evaluation.calibration_error import BINS, Reliability
 from detloss.evaluation.error_types import TYPES
 from detloss.evaluation.ranking_error import RankingErrors
+from detloss.evaluation.result import Evaluation, replace_file
 
 WORST_PAIRS = 50
 """How many confusions of two classes are listed."""
 
 SHORT = ("loc", "cls", "dup", "bkg", "both", "miss")
 """Of `TYPES`, TIDE's own abbreviations."""
+
+
+def with_columns(evaluation: Evaluation, analyses: Mapping[str, Analysis]) -> Evaluation:
+    """Return the evaluation with the analyses' columns in its rows per class."""
+    rows = [dict(row) for row in evaluation.per_class]
+    for kind, analysis in analyses.items():
+        for row, columns in zip(rows, columns_of(analysis, kind), strict=True):
+            row.update(columns)
+    return replace(evaluation, per_class=tuple(rows))
+
+
+def write_errors(folder: Path, analyses: Mapping[str, Analysis], names: Sequence[str]) -> None:
+    """Write ``errors.json`` by one rename; without analyses delete one that is left from another evaluation."""
+    path = folder / "errors.json"
+    if not analyses:
+        path.unlink(missing_ok=True)
+        return
+    content = {kind: report_of(analysis, names) for kind, analysis in analyses.items()}
+    replace_file(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
 
 
 def report_of(analysis: Analysis, names: Sequence[str]) -> dict[str, object]:
@@ -36,14 +59,14 @@ def columns_of(analysis: Analysis, kind: str) -> list[dict[str, int | float | No
 
 
 def error_table(analyses: Mapping[str, Analysis]) -> Table:
-    """Return a table for the terminal: what each type of error costs and how far scores can be trusted, by group."""
+    """Return a table for the terminal: what each type of error costs, and how good the scores are, by group."""
     table = Table(
-        title="AP50 lost by type of error, ranking error, calibration errors (x 100)",
+        title="AP50 lost by type of error; ranking error; calibration error, of all scores and from .3 on (x 100)",
         title_justify="left",
     )
     for name in ("IoU of", "classes"):
         table.add_column(name, no_wrap=True)
-    for name in (*SHORT, "R_c", "ECE", f"ECE@{CONFIDENT:g}"):
+    for name in (*SHORT, "R_c", "ECE", "ECE.3"):
         table.add_column(name, justify="right", no_wrap=True)
     shown = {"bbox": "boxes", "segm": "masks"}
     for kind, analysis in analyses.items():

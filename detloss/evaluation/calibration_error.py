@@ -27,8 +27,8 @@ class Reliability:
     def error(self) -> float | None:
         """Return the expected calibration error in 0..1, None without detections.
 
-        D-ECE of the score alone, without place and size (Kueppers et al., "Multivariate Confidence Calibration for
-        Object Detection", CVPRW 2020): the mean of |precision - score| over the bins, weighted by their counts.
+        D-ECE of the score alone, not of place and size (Kueppers et al., "Multivariate Confidence Calibration
+        for Object Detection", CVPRW 2020): the mean of |precision - score| over all detections, by bin.
         """
         if not self.counts.sum():
             return None
@@ -39,8 +39,7 @@ class Reliability:
 def reliability(outcomes: Outcomes, chosen: np.ndarray, least: float = 0.0) -> Reliability:
     """Return how reliable the scores are of detections of the classes ``chosen`` [C] bool.
 
-    Only scores of ``least`` or more count: detectors that rank return many of almost 0, and these, rightly doubted,
-    would hide the others.
+    Only scores of ``least`` or more count: most of a detector's are almost 0, rightly, and would hide the others.
     """
     scores, hits = outcomes.detections.scores, outcomes.hits
     own = chosen[outcomes.detections.category] & (scores >= least)

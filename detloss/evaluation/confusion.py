@@ -27,7 +27,7 @@ class Confusion:
     instances: np.ndarray
 
     def worst(self, number: int) -> "Confusion":
-        """Return the pairs of two different classes that are confused most often, shares of the object's breaking ties."""
+        """Return the most frequent confusions of two classes; of equals first the larger shares of the objects."""
         classes = len(self.instances)
         pair = (self.object_class < classes) & (self.detection_class < classes)
         chosen = np.flatnonzero(pair & (self.object_class != self.detection_class))
@@ -37,7 +37,7 @@ class Confusion:
         return Confusion(*columns, self.instances)
 
     def matrix(self, classes: np.ndarray) -> np.ndarray:
-        """Return counts of the objects of ``classes`` [K], [K, K + 2]: as each of these, as another class, as none."""
+        """Return how often objects of ``classes`` [K] were taken for each, for another, for none: [K, K + 2]."""
         size = len(self.instances)
         place = np.full(size + 1, len(classes))
         place[classes] = np.arange(len(classes))
@@ -54,7 +54,7 @@ def confusion(outcomes: Outcomes, overlaps: Overlaps) -> Confusion:
     taken are no one's; those on no object at all are of the background.
 
     Args:
-        overlaps: of all detections with all objects of their image, whatever their class, of 0.5 or less up.
+        overlaps: of all detections with all objects of their image, whatever their class, of 0.5 or more at least.
     """
     detections, objects, classes = outcomes.detections, outcomes.objects, outcomes.categories
     order = np.lexsort((detections.row, -detections.scores, detections.image))

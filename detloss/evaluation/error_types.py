@@ -28,7 +28,7 @@ class ErrorTypes:
 
     Attributes:
         detections: [D], a position in `TYPES`, `NO_ERROR` for a hit.
-        confused: [D], the object that a localisation or classification error should have found, `NOTHING` for others.
+        confused: [D], the object that an error of localisation or classification is about, else `NOTHING`.
         missed: [G] bool, whether no detection found the object or should have.
     """
 
@@ -86,12 +86,12 @@ def error_counts(outcomes: Outcomes, errors: ErrorTypes) -> np.ndarray:
 
 
 def lost_ap50(outcomes: Outcomes, errors: ErrorTypes) -> np.ndarray:
-    """Return by how much AP50 of each class would rise without the errors of one type, [types, C]; NaN: no objects.
+    """Return what AP50 of each class loses by each type of error, [types, C], NaN where there are no objects.
 
-    Duplicates, background errors and those of both are taken away; of missed objects nothing is expected, and of a
-    class that has no others AP50 becomes 1 (tidecv: 0, by which whole classes that were missed cost nothing). Of
-    the errors of localisation and classification of an object that was not found the best becomes a hit if it is of
-    the type, with its class corrected; the others of the type are taken away.
+    It is what AP50 would gain without them. Duplicates, background errors and those of both are taken away. Missed
+    objects need not be found, and AP50 of a class that has no others is 1 (tidecv: 0, as if to miss a whole class
+    cost nothing). Of the errors of localisation and classification about an object that was not found the best
+    becomes a hit if it is of the type, with its class corrected; the others of the type are taken away.
     """
     detections, category, instances = outcomes.detections, outcomes.detections.category, outcomes.instances
     before = _ap50(outcomes, category, outcomes.hits, np.ones(len(detections), dtype=bool), instances)

@@ -1,4 +1,4 @@
-"""What became of every detection and object at IoU 0.5: what metrics beyond AP are computed from (no torch here)."""
+"""What became of detections and objects at IoU 0.5: what metrics beyond AP are computed from (no torch here)."""
 
 from dataclasses import dataclass
 

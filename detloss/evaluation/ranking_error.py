@@ -59,15 +59,14 @@ def ranking_errors(outcomes: Outcomes) -> RankingErrors:
 
 
 def probabilistic_ap(above: np.ndarray) -> float:
-    """Return ap_c of P objects, ``above`` [P] of which says how many mistakes rank higher, ascending (Definition 1).
+    """Return ap_c of P objects, given how many mistakes rank ``above`` each, [P], ascending (Definition 1).
 
     alpha g(beta) is then a step function: above[k] / P for beta from k/P to (k + 1)/P. With c = above[k] the
     integral of beta / (beta + c/P) over the step is (1 - c log((k + 1 + c) / (k + c))) / P.
     """
-    rank, false = np.arange(len(above)), above.astype(np.float64)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        lost = false * np.log1p(1 / (rank + false))
-    return float(1 - np.where(false > 0, lost, 0.0).mean())
+    rank = np.flatnonzero(above)  # where nothing ranks higher nothing is lost
+    false = above[rank]
+    return float(1 - (false * np.log1p(1 / (rank + false))).sum() / len(above))
 
 
 def detection_error_bounds(ratio: np.ndarray, ranking: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -98,8 +98,8 @@ class Evaluation:
         writer = csv.DictWriter(text, fieldnames=list(self.per_class[0]), lineterminator="\n")
         writer.writeheader()
         writer.writerows(self.per_class)
-        _replace(folder / "per_class.csv", text.getvalue())
-        _replace(folder / "metrics.json", json.dumps(self.metrics, indent=2, allow_nan=False) + "\n")
+        replace_file(folder / "per_class.csv", text.getvalue())
+        replace_file(folder / "metrics.json", json.dumps(self.metrics, indent=2, allow_nan=False) + "\n")
 
     def table(self) -> Table:
         """Return the metrics times 100 as a table for the terminal, the warnings below it."""
@@ -129,6 +129,13 @@ def require_choices(iou_types: tuple[str, ...], max_detections: int, engine: str
         raise UserError("engine=official: pycocotools and lvis know no boundary IoU; try engine=detloss")
     if max_detections < 1:
         raise UserError(f"max_detections={max_detections}: expected 1 or more")
+
+
+def replace_file(path: Path, text: str) -> None:
+    """Write a file beside its place first, so that it is never half-written."""
+    partial = path.with_name(f".{path.name}.part")
+    partial.write_text(text, encoding="utf-8")
+    os.replace(partial, path)
 
 
 def _averages(precision: np.ndarray, group_of: list[str | None]) -> dict[str, float | None]:
@@ -194,9 +201,3 @@ def _mean(precision: np.ndarray) -> float | None:
 
 def _percent(value: float | None) -> str:
     return "-" if value is None else f"{100 * value:.1f}"
-
-
-def _replace(path: Path, text: str) -> None:
-    partial = path.with_name(f".{path.name}.part")
-    partial.write_text(text, encoding="utf-8")
-    os.replace(partial, path)
