@@ -23,7 +23,7 @@ MISTAKE_COLOUR = "0.55"
 def draw_figures(
     folder: Path, evaluation: Evaluation, analyses: Mapping[str, Analysis], stats: ClassStats
 ) -> list[Path]:
-    """Write the figures of every kind of IoU as PNG and SVG and return the files; ``stats`` is the training set's."""
+    """Write the figures of every kind of IoU as PNG and SVG; ``stats`` is the training set's. Return the files."""
     figures: dict[str, Figure] = {}
     for kind, analysis in analyses.items():
         ap = np.array([np.nan if row[f"{kind}_AP"] is None else row[f"{kind}_AP"] for row in evaluation.per_class])
@@ -105,12 +105,13 @@ def score_histograms(analysis: Analysis) -> Figure:
             color=_colour(group),
             label=f"{len(hits):,} hits",
         )
-        axes.set(xlabel="score", xlim=(0, 1), yscale="log")
+        axes.set(xlabel="score", xlim=(0, 1))
         axes.set_title(_name(group), loc="left")
         axes.grid(axis="y", alpha=0.3)
         _legend(axes, loc="upper center")
     panels[0].set_ylabel("detections, IoU 0.5")
-    panels[0].set_ylim(bottom=0.7)
+    if len(outcomes.detections):
+        panels[0].set(yscale="log", ylim=(0.7, None))
     return figure
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from rich.table import Table
 
-from detloss.evaluation.analysis import CONFIDENT, Analysis, mean_of
+from detloss.evaluation.analysis import ALL, CONFIDENT, Analysis, mean_of
 from detloss.evaluation.calibration_error import BINS, Reliability
 from detloss.evaluation.error_types import TYPES
 from detloss.evaluation.ranking_error import RankingErrors
@@ -64,19 +64,19 @@ def error_table(analyses: Mapping[str, Analysis]) -> Table:
         title="AP50 lost by type of error; ranking error; calibration error, of all scores and from .3 on (x 100)",
         title_justify="left",
     )
-    for name in ("IoU of", "classes"):
+    for name in ("IoU of", "group"):
         table.add_column(name, no_wrap=True)
     for name in (*SHORT, "R_c", "ECE", "ECE.3"):
         table.add_column(name, justify="right", no_wrap=True)
     shown = {"bbox": "boxes", "segm": "masks"}
     for kind, analysis in analyses.items():
+        table.add_section()
         for group, chosen in analysis.groups.items():
             values = [mean_of(lost, chosen) for lost in analysis.lost]
             values.append(mean_of(analysis.ranking.ranking, chosen))
             values += [each[group].error for each in (analysis.reliability, analysis.confident)]
-            table.add_row(
-                shown[kind], group, *("-" if value is None else f"{100 * value:.1f}" for value in values)
-            )
+            first = shown[kind] if group == ALL else ""
+            table.add_row(first, group, *("-" if value is None else f"{100 * value:.1f}" for value in values))
     return table
 
 

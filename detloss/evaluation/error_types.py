@@ -1,7 +1,8 @@
 """Why detections are mistakes and objects are not found, and what AP50 each kind costs (no torch here).
 
 The types, thresholds and fixes are those of TIDE (Bolya et al., "TIDE: A General Toolbox for Identifying Object
-Detection Errors", ECCV 2020) and of its code, tidecv 1.0.1, where the paper leaves a choice.
+Detection Errors", ECCV 2020) and of its code, tidecv 1.0.1, where the paper leaves a choice; but that here an IoU
+of exactly 0.1 is no background, one of exactly 0.5 an object found, and see `lost_ap50`.
 """
 
 from dataclasses import dataclass
