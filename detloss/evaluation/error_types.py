@@ -95,7 +95,8 @@ def lost_ap50(outcomes: Outcomes, errors: ErrorTypes) -> np.ndarray:
     becomes a hit if it is of the type, with its class corrected; the others of the type are taken away.
     """
     detections, category, instances = outcomes.detections, outcomes.detections.category, outcomes.instances
-    before = _ap50(outcomes, category, outcomes.hits, np.ones(len(detections), dtype=bool), instances)
+    best_first = np.lexsort((detections.row, detections.image, -detections.scores))
+    before = _ap50(best_first, category, outcomes.hits, instances)
     rises = np.empty((len(TYPES), outcomes.categories))
     becomes_hit = _best_of_each_object(outcomes, errors)
     for kind in range(MISSED):
@@ -103,9 +104,10 @@ def lost_ap50(outcomes: Outcomes, errors: ErrorTypes) -> np.ndarray:
         fixed = of_kind & becomes_hit
         corrected = category.copy()
         corrected[fixed] = outcomes.objects.category[errors.confused[fixed]]
-        rises[kind] = _ap50(outcomes, corrected, outcomes.hits | fixed, ~of_kind | fixed, instances) - before
+        left = best_first[(~of_kind | fixed)[best_first]]
+        rises[kind] = _ap50(left, corrected, outcomes.hits | fixed, instances) - before
     expected = instances - np.bincount(outcomes.objects.category[errors.missed], minlength=outcomes.categories)
-    after = _ap50(outcomes, category, outcomes.hits, np.ones(len(detections), dtype=bool), expected)
+    after = _ap50(best_first, category, outcomes.hits, expected)
     rises[MISSED] = np.where(expected > 0, after, 1.0) - before
     return np.where(instances > 0, rises, np.nan)
 
@@ -121,14 +123,9 @@ def _best_of_each_object(outcomes: Outcomes, errors: ErrorTypes) -> np.ndarray:
     return best
 
 
-def _ap50(
-    outcomes: Outcomes, category: np.ndarray, hits: np.ndarray, kept: np.ndarray, instances: np.ndarray
-) -> np.ndarray:
-    """Return AP50 of every class, [C], of the detections ``kept`` if they were of ``category`` and ``hits``."""
-    detections = outcomes.detections
-    chosen = np.flatnonzero(kept)
-    columns = (detections.row, detections.image, -detections.scores, category)
-    order = chosen[np.lexsort(tuple(column[chosen] for column in columns))]
+def _ap50(best_first: np.ndarray, category: np.ndarray, hits: np.ndarray, instances: np.ndarray) -> np.ndarray:
+    """Return AP50 of every class, [C], of the detections ``best_first``, indices of ``category`` and ``hits`` [D]."""
+    order = best_first[np.argsort(category[best_first], kind="stable")]
     return precision_at_recalls(hits[order], category[order], instances).mean(axis=1)
 
 

@@ -34,7 +34,7 @@ def errors_by_group(analysis: Analysis) -> Figure:
     for place, total in enumerate(counts.sum(axis=1).tolist()):
         shares.text(101, place, f"{total:,}", va="center", fontsize=8, color="0.3")
     lost.invert_yaxis()
-    lost.margins(x=0.03)
+    lost.set_xlim(0, 1.05 * max(1, left[0].max()))
     lost.set(xlabel="AP50 lost, x 100; types overlap, the sum may exceed what is missing to 100")
     lost.xaxis.label.set_size(8)
     lost.set_title("What errors cost", loc="left")
@@ -92,13 +92,12 @@ def ranking_and_detection_error(analysis: Analysis) -> Figure:
     errors = analysis.ranking
     product = errors.ratio * errors.ranking
     shown = product > 0
-    for colour, own in _coloured(analysis):
-        own = own & shown
-        detection.vlines(
-            product[own], errors.lowest[own], errors.highest[own], color=colour, alpha=0.35, linewidth=1
-        )
-        detection.plot(product[own], errors.detection[own], "o", markersize=4, color=colour)
-        ranking.plot(errors.binary[own], errors.ranking[own], "o", markersize=4, color=colour)
+    size, opacity = (4, 0.35) if shown.sum() <= 100 else (2, 0.12)
+    for colour, classes in _coloured(analysis):
+        own = classes & shown
+        detection.vlines(product[own], errors.lowest[own], errors.highest[own], color=colour, alpha=opacity)
+        detection.plot(product[own], errors.detection[own], "o", markersize=size, color=colour)
+        ranking.plot(errors.binary[own], errors.ranking[own], "o", markersize=size, color=colour)
     if shown.any():
         grid = np.geomspace(product[shown].min() / 1.5, product[shown].max() * 1.5, 200)
         highest = np.minimum(np.sqrt(2 * grid / 3), 1 - 8 / (9 * (1 + 2 * grid)))

@@ -7,10 +7,10 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from detloss.error_figures import confusion_of_the_worst, errors_by_group, ranking_and_detection_error
 from detloss.evaluation.analysis import ALL, Analysis
 from detloss.evaluation.average_precision import RECALLS
 from detloss.evaluation.calibration_error import BINS
+from detloss.evaluation.error_figures import confusion_of_the_worst, errors_by_group, ranking_and_detection_error
 from detloss.evaluation.outcomes import precision_at_recalls
 from detloss.evaluation.result import Evaluation
 from detloss.figure_files import GROUP_COLOURS, GROUP_NAMES, write_figures
@@ -111,13 +111,14 @@ def score_histograms(analysis: Analysis) -> Figure:
         _legend(axes, loc="upper center")
     panels[0].set_ylabel("detections, IoU 0.5")
     if len(outcomes.detections):
-        panels[0].set(yscale="log", ylim=(0.7, None))
+        panels[0].set_yscale("log")
+        panels[0].set_ylim(0.7, 15 * panels[0].get_ylim()[1])  # room for the legend
     return figure
 
 
 def reliability_diagram(analysis: Analysis) -> Figure:
     """Draw the share of hits among the detections of a score, by bins of it, below it how many there are."""
-    figure = Figure(figsize=(5.2, 5.6), layout="constrained")
+    figure = Figure(figsize=(5.2, 6.4), layout="constrained")
     axes, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
     axes.plot([0, 1], [0, 1], color="0.6", linewidth=1, linestyle=":")
     edges = np.linspace(0, 1, BINS + 1)
@@ -138,7 +139,7 @@ def reliability_diagram(analysis: Analysis) -> Figure:
     below.set(xlabel="score, mean of its bin", ylabel="detections", yscale="log", ylim=(0.7, None))
     for panel in (axes, below):
         panel.grid(alpha=0.3)
-    _legend(axes, loc="upper left")
+    figure.legend(*axes.get_legend_handles_labels(), frameon=False, loc="outside lower center", fontsize=9)
     return figure
 
 
