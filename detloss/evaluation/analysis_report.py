@@ -11,6 +11,7 @@ from rich.table import Table
 from detloss.evaluation.analysis import ALL, CONFIDENT, Analysis, mean_of
 from detloss.evaluation.calibration_error import BINS, Reliability
 from detloss.evaluation.error_types import TYPES
+from detloss.evaluation.ground_truth import FREQUENCIES
 from detloss.evaluation.ranking_error import RankingErrors
 from detloss.evaluation.result import Evaluation, replace_file
 
@@ -41,9 +42,15 @@ def write_errors(folder: Path, analyses: Mapping[str, Analysis], names: Sequence
 
 
 def report_of(analysis: Analysis, names: Sequence[str]) -> dict[str, object]:
-    """Return what ``errors.json`` holds of one kind of IoU; shares are in 0..1, None where there is no value."""
+    """Return what ``errors.json`` holds of one kind of IoU; shares are in 0..1, None where there is no value.
+
+    A group without classes is None.
+    """
+    groups = {
+        group: _of_group(analysis, group) if group in analysis.groups else None for group in (ALL, *FREQUENCIES)
+    }
     return {
-        "groups": {group: _of_group(analysis, group) for group in analysis.groups},
+        "groups": groups,
         "confusions": _confusions(analysis, names),
     }
 

@@ -124,7 +124,7 @@ def _best_of_each_object(outcomes: Outcomes, errors: ErrorTypes) -> np.ndarray:
 
 
 def _ap50(best_first: np.ndarray, category: np.ndarray, hits: np.ndarray, instances: np.ndarray) -> np.ndarray:
-    """Return AP50 of every class, [C], of the detections ``best_first``, indices of ``category`` and ``hits`` [D]."""
+    """Return AP50 of every class, [C], of the detections ``best_first``, places in ``category``, ``hits`` [D]."""
     order = best_first[np.argsort(category[best_first], kind="stable")]
     return precision_at_recalls(hits[order], category[order], instances).mean(axis=1)
 

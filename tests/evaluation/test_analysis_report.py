@@ -43,7 +43,7 @@ def test_the_files_hold_the_errors_by_group_and_by_class(write_files: Write, tmp
         "per_class.csv",
     ]
     errors = json.loads((tmp_path / "eval" / "errors.json").read_text())["bbox"]
-    assert list(errors["groups"]) == ["all", "r", "f"]  # nothing is common
+    assert list(errors["groups"]) == ["all", "r", "c", "f"] and errors["groups"]["c"] is None
     assert errors["groups"]["r"]["errors"] == {
         "localisation": 0, "classification": 1, "duplicate": 0, "background": 1, "both": 0, "missed": 1
     }  # fmt: skip
@@ -59,7 +59,7 @@ def test_the_files_hold_the_errors_by_group_and_by_class(write_files: Write, tmp
 
 def test_the_table_has_a_row_per_group_in_80_columns(write_files: Write) -> None:
     scene, rows = hard_scene(1, crowds=True)
-    evaluation = evaluate_lvis(*write_files(scene, rows))
+    evaluation = evaluate_lvis(*write_files(scene, rows), iou_types=("bbox", "segm", "boundary"))
     text = io.StringIO()
     Console(file=text, width=80).print(error_table(analyse_all(evaluation)))
     lines = [line.replace("│", " ").split() for line in text.getvalue().splitlines() if line.startswith("│")]
