@@ -46,11 +46,9 @@ def report_of(analysis: Analysis, names: Sequence[str]) -> dict[str, object]:
 
     A group without classes is None.
     """
-    groups = {
-        group: _of_group(analysis, group) if group in analysis.groups else None for group in (ALL, *FREQUENCIES)
-    }
+    of_group = {group: _of_group(analysis, group) for group in analysis.groups}
     return {
-        "groups": groups,
+        "groups": {group: of_group.get(group) for group in (ALL, *FREQUENCIES)},
         "confusions": _confusions(analysis, names),
     }
 

@@ -6,6 +6,7 @@ from matplotlib.figure import Figure
 
 from detloss.evaluation.analysis import ALL, Analysis, mean_of
 from detloss.evaluation.error_types import TYPES
+from detloss.evaluation.ranking_error import detection_error_bounds
 from detloss.figure_files import GROUP_COLOURS, GROUP_NAMES
 from detloss.stats import ClassStats
 
@@ -63,15 +64,8 @@ def confusion_of_the_worst(analysis: Analysis, stats: ClassStats) -> Figure:
     drawn = axes.imshow(shares, cmap="Blues", vmin=0, vmax=100)
     for row, column in zip(*np.nonzero(shares >= 0.5), strict=True):
         share = shares[row, column]
-        axes.text(
-            column,
-            row,
-            f"{share:.0f}",
-            ha="center",
-            va="center",
-            fontsize=7,
-            color="white" if share > 60 else "black",
-        )
+        colour = "white" if share > 60 else "black"
+        axes.text(column, row, f"{share:.0f}", ha="center", va="center", fontsize=7, color=colour)
     names = [stats.names[index] for index in classes]
     axes.set_xticks(
         range(len(names) + 2), [*names, "another class", "nothing"], rotation=60, ha="right", fontsize=8
@@ -100,7 +94,7 @@ def ranking_and_detection_error(analysis: Analysis) -> Figure:
         ranking.plot(errors.binary[own], errors.ranking[own], "o", markersize=size, color=colour)
     if shown.any():
         grid = np.geomspace(product[shown].min() / 1.5, product[shown].max() * 1.5, 200)
-        highest = np.minimum(np.sqrt(2 * grid / 3), 1 - 8 / (9 * (1 + 2 * grid)))
+        _, highest = detection_error_bounds(grid, np.ones_like(grid))  # which is by the product of both
         detection.plot(grid, highest, color="black", linewidth=1, label="upper bound")
         detection.plot([], [], color="0.5", linewidth=1, label="a class: from its lower to the upper bound")
         detection.set_xscale("log")

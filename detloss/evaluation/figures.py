@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from detloss.evaluation.analysis import ALL, Analysis
+from detloss.evaluation.analysis import ALL, CONFIDENT, Analysis
 from detloss.evaluation.average_precision import RECALLS
 from detloss.evaluation.calibration_error import BINS
 from detloss.evaluation.error_figures import confusion_of_the_worst, errors_by_group, ranking_and_detection_error
@@ -97,14 +97,8 @@ def score_histograms(analysis: Analysis) -> Figure:
         own = analysis.groups[group][outcomes.detections.category]
         mistakes, hits = (outcomes.detections.scores[own & (outcomes.hits == hit)] for hit in (False, True))
         axes.hist(np.clip(mistakes, 0, 1), edges, color=MISTAKE_COLOUR, label=f"{len(mistakes):,} mistakes")
-        axes.hist(
-            np.clip(hits, 0, 1),
-            edges,
-            histtype="step",
-            linewidth=2,
-            color=_colour(group),
-            label=f"{len(hits):,} hits",
-        )
+        label = f"{len(hits):,} hits"
+        axes.hist(np.clip(hits, 0, 1), edges, histtype="step", linewidth=2, color=_colour(group), label=label)
         axes.set(xlabel="score", xlim=(0, 1))
         axes.set_title(_name(group), loc="left")
         axes.grid(axis="y", alpha=0.3)
@@ -127,7 +121,7 @@ def reliability_diagram(analysis: Analysis) -> Figure:
             continue
         confident = analysis.confident[group].error
         label = f"{_name(group)}: ECE {100 * each.error:.1f}"
-        label += "" if confident is None else f", of scores from 0.3 {100 * confident:.1f}"
+        label += "" if confident is None else f", of scores from {CONFIDENT:g} on {100 * confident:.1f}"
         filled = each.counts > 0
         style = "--o" if group == ALL else "-o"
         axes.plot(
