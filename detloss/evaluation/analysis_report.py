@@ -50,6 +50,8 @@ def report_of(analysis: Analysis, names: Sequence[str]) -> dict[str, object]:
     return {
         "groups": {group: of_group.get(group) for group in (ALL, *FREQUENCIES)},
         "confusions": _confusions(analysis, names),
+        "objects_without_detection": analysis.confusion.undetected,
+        "detections_without_object": analysis.confusion.on_background,
     }
 
 

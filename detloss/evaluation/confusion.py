@@ -26,6 +26,16 @@ class Confusion:
     counts: np.ndarray
     instances: np.ndarray
 
+    @property
+    def undetected(self) -> int:
+        """How many objects have no detection of any class on them."""
+        return int(self.counts[self.detection_class == len(self.instances)].sum())
+
+    @property
+    def on_background(self) -> int:
+        """How many detections are on no object of any class."""
+        return int(self.counts[self.object_class == len(self.instances)].sum())
+
     def worst(self, number: int) -> "Confusion":
         """Return the most frequent confusions of two classes; of equals first the larger shares of the objects."""
         classes = len(self.instances)

@@ -160,7 +160,11 @@ def test_the_crowded_scenes_have_errors_of_every_type() -> None:
 
 def test_the_worst_confusions_are_the_most_frequent_and_a_matrix_adds_up(write_files: Write) -> None:
     rows = [("cat", [50, 0, 40, 40], 0.9), ("dog", [50, 0, 40, 40], 0.8), ("cat", [50, 50, 40, 40], 0.7)]
-    analysis = analysis_of(write_files, *scene_of_cats_and_dogs([*rows, ("dog", [0, 0, 40, 40], 0.2)]))
+    analysis = analysis_of(
+        write_files, *scene_of_cats_and_dogs([*rows, ("dog", [0, 0, 40, 40], 0.2), ("dog", [92, 92, 6, 6], 0.1)])
+    )
+    # Nothing is on the second cat, and only the detection of a small dog is on nothing.
+    assert (analysis.confusion.undetected, analysis.confusion.on_background) == (1, 1)
     worst = analysis.confusion.worst(1)
     assert (worst.object_class.tolist(), worst.detection_class.tolist(), worst.counts.tolist()) == ([1], [0], [2])
     # Rows cat and dog; as cat, as dog, as another class, not at all.
