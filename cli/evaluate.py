@@ -10,8 +10,8 @@ from .verb import split_words
 Words = Annotated[
     list[str] | None,
     typer.Argument(
-        metavar="run=FOLDER [checkpoint=best|last|FILE] [predictions=FILE] [OVERRIDES]...",
-        help="The run, what to score, and overrides of the run's own config.",
+        metavar="run=FOLDER [checkpoint=best|last|FILE] [predictions=FILE] [figures=FOLDER] [OVERRIDES]...",
+        help="The run, what to score, where to draw figures, and overrides of the run's own config.",
         show_default=False,
     ),
 ]
@@ -19,13 +19,14 @@ Words = Annotated[
 
 def evaluate(words: Words = None) -> None:
     """Evaluate a trained run: its checkpoint on the validation set, or offline a predictions file."""
-    own, overrides = split_words(words or [], required=("run",), optional=("checkpoint", "predictions"))
+    own, overrides = split_words(words or [], required=("run",), optional=("checkpoint", "predictions", "figures"))
     from detloss.evaluate import evaluate_run
 
-    predictions = own.get("predictions")
+    predictions, figures = own.get("predictions"), own.get("figures")
     evaluate_run(
         Path(own["run"]),
         overrides,
         checkpoint_name=own.get("checkpoint", "best"),
         predictions=None if predictions is None else Path(predictions),
+        figures=None if figures is None else Path(figures),
     )

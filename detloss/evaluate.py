@@ -17,6 +17,8 @@ from detloss.data.coco import CocoDataset
 from detloss.data.files import DatasetFiles, dataset_files
 from detloss.data.loader import evaluation_loader
 from detloss.errors import UserError, nearest
+from detloss.evaluation.analysis import analyse_all
+from detloss.evaluation.analysis_report import error_table, with_columns, write_errors
 from detloss.evaluation.coco import evaluate_coco
 from detloss.evaluation.fixed_ap import evaluate_lvis_fixed
 from detloss.evaluation.ground_truth import read_ground_truth
@@ -76,6 +78,21 @@ def report(evaluation: Evaluation, folder: Path) -> Metrics:
     Console().print(evaluation.table())
     evaluation.write(folder)
     return {kind: dict(values) for kind, values in evaluation.metrics.items()}
+
+
+def report_analysed(evaluation: Evaluation, stats: ClassStats, folder: Path, figures: Path | None) -> Metrics:
+    """Report as `report` does, and what is behind AP: a second table, ``errors.json``, pictures in ``figures``."""
+    analyses = analyse_all(evaluation)
+    metrics = report(with_columns(evaluation, analyses), folder)
+    if analyses:
+        Console().print(error_table(analyses))
+    write_errors(folder, analyses, stats.names)
+    if figures is not None:
+        from detloss.evaluation.figures import draw_figures  # here, as matplotlib takes long to import
+
+        written = draw_figures(figures, evaluation, analyses, stats)
+        print(f"{len(written)} figures in {figures}")
+    return metrics
 
 
 def score(cfg: DictConfig, annotations: Path, predictions: Path, stats: ClassStats) -> Evaluation:
@@ -147,7 +164,12 @@ def predict_set(
 
 
 def evaluate_run(
-    run: Path, overrides: Sequence[str], *, checkpoint_name: str, predictions: Path | None
+    run: Path,
+    overrides: Sequence[str],
+    *,
+    checkpoint_name: str,
+    predictions: Path | None,
+    figures: Path | None = None,
 ) -> Metrics:
     """Score a finished or stopped run again and write the results in its folder ``eval``.
 
@@ -156,8 +178,13 @@ def evaluate_run(
         overrides: changes of its config, ``dataset.val.annotations=...`` or ``evaluator=coco``.
         checkpoint_name: ``best``, ``last``, or a checkpoint file; ``best`` falls back to the last.
         predictions: score this file and run no model.
+        figures: a folder for pictures of the results.
     """
     cfg = override(run_folder.load_config(run), overrides)
+    if figures is not None and cfg.evaluator.get("engine") == "official":
+        raise UserError(
+            "figures=: the official tools don't say what each detection found; try evaluator.engine=detloss"
+        )
     output = run / "eval"
     files = dataset_files(cfg.dataset)
     validation = build.validation_set(cfg, files)
@@ -166,14 +193,17 @@ def evaluate_run(
             raise UserError(f"predictions={predictions}: no such file")
         stats = run_folder.read_stats(run)
         check_evaluation(cfg, validation, stats)
-        return report(score(cfg, files.val_annotations, predictions, stats), output)
+        return report_analysed(score(cfg, files.val_annotations, predictions, stats), stats, output, figures)
     device = torch.device(device_name(str(cfg.trainer.device)))
     path = checkpoint_path(run, checkpoint_name)
     saved = checkpoint.load(path)
     check_evaluation(cfg, validation, saved.stats)
     detector = trained_detector(cfg, saved, path)
     print(f"{path}, after {saved.progress.step} steps")
-    return evaluate_detector(cfg, detector.to(device), validation, files, saved.stats, output, device=device)
+    predictions = predict_set(cfg, detector.to(device), validation, saved.stats, output, device=device)
+    return report_analysed(
+        score(cfg, files.val_annotations, predictions, saved.stats), saved.stats, output, figures
+    )
 
 
 def trained_detector(cfg: DictConfig, saved: checkpoint.Checkpoint, path: Path) -> nn.Module:

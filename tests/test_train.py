@@ -228,6 +228,29 @@ def test_fixed_ap_of_a_finished_run_lifts_its_limit_of_detections_per_image(
     assert set(before.values()) == {2} and min(after.values()) > 2
 
 
+def test_eval_tells_what_is_behind_ap_and_draws_it(tmp_path: Path, data: tuple[str, ...]) -> None:
+    words = (*SMALL, *data, "model=fasterrcnn", "schedule.steps=1", "dataset.score_threshold=0")
+    run(tmp_path / "run", *words)
+    assert not (tmp_path / "run" / "errors.json").exists()  # which training does not take the time for
+    (tmp_path / "run" / "config.yaml").write_text(OmegaConf.to_yaml(config(*words), resolve=True))
+    figures = tmp_path / "figures"
+    evaluate_run(tmp_path / "run", [], checkpoint_name="last", predictions=None, figures=figures)
+    assert (figures / "bbox_errors.svg").exists()
+    errors = tmp_path / "run" / "eval" / "errors.json"
+    from_checkpoint = errors.read_text()
+    errors.unlink()
+    evaluate_run(tmp_path / "run", [], checkpoint_name="last", predictions=tmp_path / "run" / "predictions.json")
+    assert errors.read_text() == from_checkpoint
+    with pytest.raises(UserError, match="figures=: the official tools"):
+        evaluate_run(
+            tmp_path / "run",
+            ["evaluator.engine=official"],
+            checkpoint_name="last",
+            predictions=None,
+            figures=figures,
+        )
+
+
 def test_init_takes_all_but_the_class_sized_layers_of_a_run_on_other_classes(
     tmp_path: Path,
     data: tuple[str, ...],

@@ -11,6 +11,7 @@ from detloss.evaluation.ground_truth import GroundTruth, read_ground_truth
 from detloss.evaluation.match_table import match_table
 from detloss.evaluation.matches import matches_of
 from detloss.evaluation.measured import Measured, recall_limits
+from detloss.evaluation.outcomes import Outcomes
 from detloss.evaluation.result import Evaluation, require_choices
 
 
@@ -61,5 +62,6 @@ def measure_coco(
     for kind in iou_types:
         table = match_table(counting, objects, kind, categories=categories, lenient=lenient)
         recalls = {name: recall(table, rank < limit) for name, limit in recall_limits(max_detections).items()}
-        measured[kind] = Measured(precision(table), matches_of(table), recalls)
+        outcomes = Outcomes.of(table, objects)
+        measured[kind] = Measured(precision(table), matches_of(table), recalls, outcomes=outcomes)
     return measured

@@ -21,6 +21,7 @@ from detloss.evaluation.match_table import MatchTable, match_table
 from detloss.evaluation.matches import matches_of
 from detloss.evaluation.matching import NOTHING
 from detloss.evaluation.measured import Measured
+from detloss.evaluation.outcomes import Outcomes
 from detloss.evaluation.result import Evaluation, require_choices
 
 CAP_IMAGES, CAP_DETECTIONS = 3, 100
@@ -116,5 +117,6 @@ def _measure(
         pooled = {"AP_pool": pooled_average_precision(table, np.ones(len(category_ids), dtype=bool))}
         for group in FREQUENCIES:
             pooled[f"AP_pool_{group}"] = pooled_average_precision(table, group_of == group)
-        measured[kind] = Measured(precision(table), matches_of(table), {"AR": recall(table)}, pooled)
+        outcomes = Outcomes.of(table, objects)
+        measured[kind] = Measured(precision(table), matches_of(table), {"AR": recall(table)}, pooled, outcomes)
     return measured

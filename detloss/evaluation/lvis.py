@@ -13,6 +13,7 @@ from detloss.evaluation.ground_truth import GroundTruth, Objects, read_ground_tr
 from detloss.evaluation.match_table import match_table
 from detloss.evaluation.matches import matches_of
 from detloss.evaluation.measured import Measured
+from detloss.evaluation.outcomes import Outcomes
 from detloss.evaluation.result import Evaluation, require_choices
 
 
@@ -61,7 +62,8 @@ def measure_lvis(
     measured = {}
     for kind in iou_types:
         table = match_table(counting, objects, kind, categories=categories, lenient=lenient)
-        measured[kind] = Measured(precision(table), matches_of(table), {f"AR@{max_detections}": recall(table)})
+        recalls, outcomes = {f"AR@{max_detections}": recall(table)}, Outcomes.of(table, objects)
+        measured[kind] = Measured(precision(table), matches_of(table), recalls, outcomes=outcomes)
     return measured
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from detloss.evaluation.matches import Matches
+from detloss.evaluation.outcomes import Outcomes
 
 
 @dataclass(frozen=True, eq=False)
@@ -18,12 +19,14 @@ class Measured:
         recall: by the name of its mean, say "AR100", each [T, C, A], -1 where there is no ground truth; the last
             one's means by size are reported, too.
         further: metrics that are ready, by name.
+        outcomes: what can be analysed further, None if another program measured.
     """
 
     precision: np.ndarray
     matches: Sequence[Matches]
     recall: Mapping[str, np.ndarray]
     further: Mapping[str, float | None] = field(default_factory=dict)
+    outcomes: Outcomes | None = None
 
 
 def recall_limits(max_detections: int) -> dict[str, int]:

@@ -41,14 +41,20 @@ class Neighbours:
 
     @classmethod
     def of(cls, detections: Detections, objects: Objects, categories: int) -> "Neighbours":
-        own, theirs = detections.pairs(categories), objects.pairs(categories)
+        return cls.alike(detections.pairs(categories), objects.pairs(categories))
+
+    @classmethod
+    def alike(cls, own: np.ndarray, theirs: np.ndarray) -> "Neighbours":
+        """Return the objects whose number in ``theirs`` [G] is that of the detection in ``own`` [D]."""
         order = np.argsort(theirs, kind="stable")
         first = np.searchsorted(theirs[order], own)
         return cls(first, np.searchsorted(theirs[order], own, side="right") - first, order)
 
 
-def box_overlaps(detections: Detections, objects: Objects, neighbours: Neighbours) -> Overlaps:
-    """Return all overlaps of boxes of `LEAST` or more, the very numbers of ``pycocotools.mask.iou``."""
+def box_overlaps(
+    detections: Detections, objects: Objects, neighbours: Neighbours, least: float = LEAST
+) -> Overlaps:
+    """Return all overlaps of boxes of ``least`` or more, the very numbers of ``pycocotools.mask.iou``."""
     chosen = np.flatnonzero(neighbours.count)
     totals = neighbours.count[chosen].cumsum()
     pieces = np.searchsorted(totals, np.arange(BLOCK, neighbours.count.sum(), BLOCK))
@@ -58,13 +64,15 @@ def box_overlaps(detections: Detections, objects: Objects, neighbours: Neighbour
         detection = np.repeat(some, count)
         found = neighbours.objects[spans(neighbours.first[some], count)]
         iou = _box_iou(detections.boxes[detection], objects.boxes[found], objects.crowd[found])
-        kept = iou >= LEAST
+        kept = iou >= least
         parts.append((detection[kept], found[kept], iou[kept]))
     return Overlaps.of(parts)
 
 
-def mask_overlaps(detections: Detections, objects: Objects, neighbours: Neighbours) -> Overlaps:
-    """Return all overlaps of masks of `LEAST` or more, by pycocotools."""
+def mask_overlaps(
+    detections: Detections, objects: Objects, neighbours: Neighbours, least: float = LEAST
+) -> Overlaps:
+    """Return all overlaps of masks of ``least`` or more, by pycocotools."""
     assert detections.masks is not None and objects.masks is not None
     chosen = np.flatnonzero(neighbours.count)
     chosen = chosen[np.argsort(neighbours.first[chosen], kind="stable")]
@@ -78,7 +86,7 @@ def mask_overlaps(detections: Detections, objects: Objects, neighbours: Neighbou
             objects.masks.rles(objects.row[found]),
             objects.crowd[found].tolist(),
         )
-        detection, place = np.nonzero(iou >= LEAST)
+        detection, place = np.nonzero(iou >= least)
         parts.append((some[detection], found[place], iou[detection, place]))
     return Overlaps.of(parts)
 

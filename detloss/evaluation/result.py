@@ -5,7 +5,7 @@ import io
 import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +17,7 @@ from detloss.evaluation.ground_truth import FREQUENCIES, GroundTruth
 from detloss.evaluation.matches import Matches
 from detloss.evaluation.measured import Measured
 from detloss.evaluation.olrp import olrp
+from detloss.evaluation.outcomes import Outcomes
 from detloss.evaluation.rank_correlation import rank_correlation
 
 ClassRow = dict[str, int | float | str | None]
@@ -36,13 +37,15 @@ class Evaluation:
     ground truth; then oLRP, its components, and rank_correlation in -1..1, means over the classes that have one.
     A row of ``per_class`` has category_id, name, group, instances (of the evaluated file, without crowds), then
     per IoU type, as ``bbox_AP`` and so on, AP, AP50, AP75, AP90, APs, APm, APl, AR, oLRP, its components and
-    threshold, and rank_correlation.
+    threshold, and rank_correlation. ``outcomes`` are what `analysis` takes, by IoU type, empty where another
+    program measured.
     """
 
     metrics: dict[str, dict[str, float | None]]
     per_class: tuple[ClassRow, ...]
     warnings: tuple[str, ...] = ()
     engine: str = "detloss"
+    outcomes: Mapping[str, Outcomes] = field(default_factory=dict)
 
     @classmethod
     def of(
@@ -85,7 +88,8 @@ class Evaluation:
                 row.update({f"{kind}_{name}": values[index] for name, values in classes[kind].items()})
                 row.update({f"{kind}_{name}": value for name, value in ranked[kind][index].items()})
             rows.append(row)
-        return cls(metrics, tuple(rows), warnings, engine)
+        outcomes = {kind: found.outcomes for kind, found in measured.items() if found.outcomes is not None}
+        return cls(metrics, tuple(rows), warnings, engine, outcomes)
 
     def write(self, folder: Path) -> None:
         """Write ``metrics.json`` and ``per_class.csv``, each by one rename; None is null or an empty cell."""
@@ -94,8 +98,8 @@ class Evaluation:
         writer = csv.DictWriter(text, fieldnames=list(self.per_class[0]), lineterminator="\n")
         writer.writeheader()
         writer.writerows(self.per_class)
-        _replace(folder / "per_class.csv", text.getvalue())
-        _replace(folder / "metrics.json", json.dumps(self.metrics, indent=2, allow_nan=False) + "\n")
+        replace_file(folder / "per_class.csv", text.getvalue())
+        replace_file(folder / "metrics.json", json.dumps(self.metrics, indent=2, allow_nan=False) + "\n")
 
     def table(self) -> Table:
         """Return the metrics times 100 as a table for the terminal, the warnings below it."""
@@ -126,6 +130,13 @@ def require_choices(iou_types: tuple[str, ...], max_detections: int, engine: str
         raise UserError("engine=official: pycocotools and lvis know no boundary IoU; try engine=detloss")
     if max_detections < 1:
         raise UserError(f"max_detections={max_detections}: expected 1 or more")
+
+
+def replace_file(path: Path, text: str) -> None:
+    """Write a file beside its place first, so that it is never half-written."""
+    partial = path.with_name(f".{path.name}.part")
+    partial.write_text(text, encoding="utf-8")
+    os.replace(partial, path)
 
 
 def _averages(precision: np.ndarray, group_of: list[str | None]) -> dict[str, float | None]:
@@ -191,9 +202,3 @@ def _mean(precision: np.ndarray) -> float | None:
 
 def _percent(value: float | None) -> str:
     return "-" if value is None else f"{100 * value:.1f}"
-
-
-def _replace(path: Path, text: str) -> None:
-    partial = path.with_name(f".{path.name}.part")
-    partial.write_text(text, encoding="utf-8")
-    os.replace(partial, path)

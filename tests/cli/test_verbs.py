@@ -31,9 +31,11 @@ def call(run_python: Callable) -> Callable:
 
 
 def test_eval_separates_its_own_words_from_overrides(call: Callable) -> None:
-    arguments, options = call("eval", "run=outputs/x", "evaluator=coco", "predictions=p.json", "checkpoint=last")
+    arguments, options = call(
+        "eval", "run=outputs/x", "evaluator=coco", "predictions=p.json", "checkpoint=last", "figures=f"
+    )
     assert arguments == ["outputs/x", "['evaluator=coco']"]
-    assert options == {"checkpoint_name": "last", "predictions": "p.json"}
+    assert options == {"checkpoint_name": "last", "predictions": "p.json", "figures": "f"}
 
 
 def test_predict_writes_beside_the_run_unless_told_otherwise(call: Callable) -> None:
