@@ -222,7 +222,7 @@ def _write_cooccurrence(labels: ImageLabels, counts: ClassStats, path: Path) -> 
 
 
 def _draw(run: _Run, folder: Path) -> None:
-    from detloss.stats_figures import draw_figures
+    from detloss.plots.statistics import draw_figures
 
     _, epochs = run.sampling(each_option(run.cfg, "sampler"))
     drawn = draw_figures(

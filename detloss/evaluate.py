@@ -88,7 +88,7 @@ def report_analysed(evaluation: Evaluation, stats: ClassStats, folder: Path, fig
         Console().print(error_table(analyses))
     write_errors(folder, analyses, stats.names)
     if figures is not None:
-        from detloss.evaluation.figures import draw_figures  # here, as matplotlib takes long to import
+        from detloss.plots.evaluation import draw_figures  # here, as matplotlib takes long to import
 
         written = draw_figures(figures, evaluation, analyses, stats)
         print(f"{len(written)} figures in {figures}")

@@ -1,6 +1,9 @@
-"""What all figures share: colours that colour-blind people can tell apart, and where they go."""
+"""What all figures share: colours that colour-blind people can tell apart, and how they become files."""
 
+import os
+from collections.abc import Mapping
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from matplotlib.figure import Figure
 
@@ -18,13 +21,18 @@ def new_figure(width: float, height: float) -> Figure:
     return Figure(figsize=(width, height), layout="constrained")
 
 
-def save(figure: Figure, folder: Path, name: str) -> list[Path]:
-    """Write a figure as PNG and SVG and return both paths."""
-    paths = [folder / f"{name}.{kind}" for kind in ("png", "svg")]
+def write_figures(figures: Mapping[str, Figure], folder: Path) -> list[Path]:
+    """Write every figure as PNG and SVG, beside its place first so that none is half-written, and return them."""
+    written = []
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        for path in paths:
-            figure.savefig(path, dpi=150)
+        with TemporaryDirectory(dir=folder, prefix=".figures-") as scratch:
+            for name, figure in figures.items():
+                for ending in ("png", "svg"):
+                    file = f"{name}.{ending}"
+                    figure.savefig(Path(scratch) / file, dpi=150)
+                    os.replace(Path(scratch) / file, folder / file)
+                    written.append(folder / file)
     except OSError as error:
-        raise UserError(f"cannot write in {folder}: {error.strerror}") from error
-    return paths
+        raise UserError(f"cannot write figures in {folder}: {error.strerror}") from error
+    return written

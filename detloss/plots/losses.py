@@ -11,7 +11,7 @@ from detloss import build
 from detloss.errors import UserError
 from detloss.loss_curves import ROLES, Curve, drawn_classes, loss_curves
 from detloss.losses import ClassLoss
-from detloss.plots.figure import PALETTE, new_figure, save
+from detloss.plots.figure import PALETTE, new_figure, write_figures
 from detloss.stats import ClassStats
 
 LOGITS = np.linspace(-8, 8, 97)
@@ -45,8 +45,11 @@ def plot_losses(cfgs: Mapping[str, DictConfig], stats: ClassStats, output: Path)
             curves |= {(name, index, role): one for role, one in loss_curves(loss, stats, index, LOGITS).items()}
     if not curves:
         raise UserError(f"loss={','.join(cfgs)}: no loss of single rows among them; try loss=ecm,seesaw,focal")
-    paths = save(draw_losses(curves, classes, stats, of="gradients"), output, "loss_gradient")
-    return paths + save(draw_losses(curves, classes, stats, of="values"), output, "loss_value")
+    figures = {
+        "loss_gradient": draw_losses(curves, classes, stats, of="gradients"),
+        "loss_value": draw_losses(curves, classes, stats, of="values"),
+    }
+    return write_figures(figures, output)
 
 
 def draw_losses(curves: Curves, classes: list[int], stats: ClassStats, *, of: str) -> Figure:

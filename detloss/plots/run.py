@@ -10,7 +10,7 @@ from omegaconf import DictConfig
 from detloss import build, gradients, margins, run_folder
 from detloss.errors import UserError
 from detloss.plots.balance import Balance, draw_classes, draw_heat_map, draw_ratios
-from detloss.plots.figure import save
+from detloss.plots.figure import write_figures
 from detloss.plots.history import Line, curve, draw_history
 from detloss.stats import ClassStats, frequency_groups
 
@@ -32,7 +32,7 @@ def plot_run(run: Path, output: Path) -> list[Path]:
         figures["gradient_classes"] = draw_classes(balance)
     else:
         print(f"no {gradients.FILE} in {run}: it was trained with trainer.probe.every=null")
-    return [path for name, figure in figures.items() for path in save(figure, output, name)]
+    return write_figures(figures, output)
 
 
 def read_metrics_lines(path: Path) -> list[Line]:

@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogFormatter
 
 from detloss import margins
+from detloss.plots.figure import new_figure
 from detloss.stats import ClassStats
 
 POSITIVE, NEGATIVE = "#0072B2", "#D55E00"
@@ -36,7 +37,7 @@ def margins_and_weights(alpha: np.ndarray, marks: Mapping[str, np.ndarray]) -> F
 
     ``marks`` are the ratios of the classes, by colour, ticked along the lower edge.
     """
-    figure = Figure(figsize=(11, 3.8), layout="constrained")
+    figure = new_figure(11, 3.8)
     panels = figure.subplots(1, 3)
     grid = np.geomspace(min(alpha.min(), 1.0) / 2, alpha.max() * 2, 400)
     one = np.ones_like(grid)
@@ -64,7 +65,7 @@ def margins_and_weights(alpha: np.ndarray, marks: Mapping[str, np.ndarray]) -> F
 
 def gradients() -> Figure:
     """Draw the gradient's size against the logit, on positives and on negatives, for several ratios (Fig. 5)."""
-    figure = Figure(figsize=(9, 3.8), layout="constrained")
+    figure = new_figure(9, 3.8)
     panels = figure.subplots(1, 2, sharey=True)
     logit = np.linspace(-6, 6, 400)
     for alpha, colour in RATIOS.items():
@@ -82,7 +83,7 @@ def gradients() -> Figure:
 
 def class_weights(positive: np.ndarray, negative: np.ndarray, num_classes: int) -> Figure:
     """Draw w+ and w- of every class, each in ascending order (Fig. 7), and the background's where there is one."""
-    figure = Figure(figsize=(9, 3.8), layout="constrained")
+    figure = new_figure(9, 3.8)
     panels = figure.subplots(1, 2)
     for axes, weights, name, colour in zip(
         panels, margins.weights(positive, negative), ("w^+", "w^-"), (POSITIVE, NEGATIVE), strict=True

@@ -9,10 +9,10 @@ from matplotlib.figure import Figure
 
 from detloss.evaluation.analysis import Analysis, analyse_all
 from detloss.evaluation.coco import evaluate_coco
-from detloss.evaluation.error_figures import confusion_of_the_worst, errors_by_group, ranking_and_detection_error
 from detloss.evaluation.error_types import TYPES
-from detloss.evaluation.figures import ap_by_frequency, draw_figures, precision_recall, score_histograms
 from detloss.evaluation.result import Evaluation
+from detloss.plots.errors import confusion_of_the_worst, errors_by_group, ranking_and_detection_error
+from detloss.plots.evaluation import ap_by_frequency, draw_figures, precision_recall, score_histograms
 from detloss.stats import ClassStats
 from tests.evaluation.conftest import Files, Json
 from tests.evaluation.crowded_scenes import crowded_scene

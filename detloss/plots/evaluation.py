@@ -10,10 +10,10 @@ from matplotlib.figure import Figure
 from detloss.evaluation.analysis import ALL, CONFIDENT, Analysis
 from detloss.evaluation.average_precision import RECALLS
 from detloss.evaluation.calibration_error import BINS
-from detloss.evaluation.error_figures import confusion_of_the_worst, errors_by_group, ranking_and_detection_error
 from detloss.evaluation.outcomes import precision_at_recalls
 from detloss.evaluation.result import Evaluation
-from detloss.figure_files import GROUP_COLOURS, GROUP_NAMES, write_figures
+from detloss.plots.errors import confusion_of_the_worst, errors_by_group, ranking_and_detection_error
+from detloss.plots.figure import GROUP_COLORS, GROUP_NAMES, new_figure, write_figures
 from detloss.stats import ClassStats
 
 ALL_COLOUR = "black"
@@ -41,7 +41,7 @@ def draw_figures(
 
 def precision_recall(analysis: Analysis) -> Figure:
     """Draw precision against recall at IoU 0.5, the mean over a group's classes that have objects."""
-    figure = Figure(figsize=(5.2, 4.4), layout="constrained")
+    figure = new_figure(5.2, 4.4)
     axes = figure.subplots()
     outcomes = analysis.outcomes
     curves = precision_at_recalls(outcomes.hits, outcomes.detections.category, outcomes.instances)
@@ -62,7 +62,7 @@ def precision_recall(analysis: Analysis) -> Figure:
 
 def ap_by_frequency(analysis: Analysis, ap: np.ndarray, stats: ClassStats) -> Figure:
     """Draw AP of each class, [C], against its images in the training set, with the mean of every group."""
-    figure = Figure(figsize=(7.5, 4.4), layout="constrained")
+    figure = new_figure(7.5, 4.4)
     axes = figure.subplots()
     groups = {group: chosen for group, chosen in analysis.groups.items() if group != ALL} or analysis.groups
     for group, chosen in groups.items():
@@ -90,7 +90,7 @@ def ap_by_frequency(analysis: Analysis, ap: np.ndarray, stats: ClassStats) -> Fi
 def score_histograms(analysis: Analysis) -> Figure:
     """Draw how many hits and mistakes have which score, a panel for each group."""
     groups = [group for group in analysis.groups if group != ALL] or [ALL]
-    figure = Figure(figsize=(3.6 * len(groups) + 0.6, 3.6), layout="constrained")
+    figure = new_figure(3.6 * len(groups) + 0.6, 3.6)
     panels = figure.subplots(1, len(groups), sharey=True, squeeze=False)[0]
     outcomes, edges = analysis.outcomes, np.linspace(0, 1, 2 * BINS + 1)
     for axes, group in zip(panels, groups, strict=True):
@@ -112,7 +112,7 @@ def score_histograms(analysis: Analysis) -> Figure:
 
 def reliability_diagram(analysis: Analysis) -> Figure:
     """Draw the share of hits among the detections of a score, by bins of it, below it how many there are."""
-    figure = Figure(figsize=(5.2, 6.4), layout="constrained")
+    figure = new_figure(5.2, 6.4)
     axes, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
     axes.plot([0, 1], [0, 1], color="0.6", linewidth=1, linestyle=":")
     edges = np.linspace(0, 1, BINS + 1)
@@ -151,7 +151,7 @@ def _legend(axes: Axes, loc: str) -> None:
 
 
 def _colour(group: str) -> str:
-    return GROUP_COLOURS.get(group, ALL_COLOUR)
+    return GROUP_COLORS.get(group, ALL_COLOUR)
 
 
 def _name(group: str) -> str:

@@ -9,13 +9,13 @@ import torch
 
 from detloss.data.image_labels import ImageLabels
 from detloss.data.samplers import ClassAware, Uniform
-from detloss.ecm_figures import class_weights, gradients, margins_and_weights
 from detloss.errors import UserError
 from detloss.losses import ECM
 from detloss.margins import class_counts
+from detloss.plots.ecm import class_weights, gradients, margins_and_weights
+from detloss.plots.statistics import class_frequency, cooccurrence_map, draw_figures, sampling
 from detloss.sampler_columns import Epoch
 from detloss.stats import ClassStats
-from detloss.stats_figures import class_frequency, cooccurrence_map, draw_figures, sampling
 
 LABELS = ImageLabels.of(
     [np.array(row, dtype=np.int64) for row in ([0, 0, 1], [0], [1, 2, 2], [0], [])], num_classes=4

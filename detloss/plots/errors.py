@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 from detloss.evaluation.analysis import ALL, Analysis, mean_of
 from detloss.evaluation.error_types import TYPES
 from detloss.evaluation.ranking_error import detection_error_bounds
-from detloss.figure_files import GROUP_COLOURS, GROUP_NAMES
+from detloss.plots.figure import GROUP_COLORS, GROUP_NAMES, new_figure
 from detloss.stats import ClassStats
 
 TYPE_COLOURS = ("#56B4E9", "#E69F00", "#CC79A7", "#999999", "#F0E442", "#000000")
@@ -20,7 +20,7 @@ MOST_CLASSES = 24
 def errors_by_group(analysis: Analysis) -> Figure:
     """Draw what AP50 loses by each type of error, and which share of a group's errors each type has."""
     groups = list(analysis.groups)
-    figure = Figure(figsize=(10, 1.7 + 0.45 * len(groups)), layout="constrained")
+    figure = new_figure(10, 1.7 + 0.45 * len(groups))
     lost, shares = figure.subplots(1, 2, sharey=True)
     labels = [GROUP_NAMES.get(group, group) for group in groups]
     left = np.zeros((2, len(groups)))
@@ -53,7 +53,7 @@ def confusion_of_the_worst(analysis: Analysis, stats: ClassStats) -> Figure:
     classes = _worst_classes(analysis)
     classes = classes[np.argsort(-stats.images[classes], kind="stable")]
     size = 2.6 + 0.3 * (len(classes) + 2)
-    figure = Figure(figsize=(size + 0.6, size), layout="constrained")
+    figure = new_figure(size + 0.6, size)
     axes = figure.subplots()
     counts = analysis.confusion.matrix(classes)
     shares = 100 * counts / np.maximum(analysis.outcomes.instances[classes], 1)[:, None]
@@ -81,7 +81,7 @@ def confusion_of_the_worst(analysis: Analysis, stats: ClassStats) -> Figure:
 
 def ranking_and_detection_error(analysis: Analysis) -> Figure:
     """Draw the detection error with its bounds by R_c, and R_c with its bound (ECM, ECCV 2022, Fig. 2 and 3)."""
-    figure = Figure(figsize=(10, 4.4), layout="constrained")
+    figure = new_figure(10, 4.4)
     detection, ranking = figure.subplots(1, 2)
     errors = analysis.ranking
     product = errors.ratio * errors.ranking
@@ -107,7 +107,7 @@ def ranking_and_detection_error(analysis: Analysis) -> Figure:
     ranking.set(xlabel="binary error at the best score threshold", ylabel="ranking error $R_c$")
     ranking.set_title("Theorem 3", loc="left")
     for group in [group for group in analysis.groups if group != ALL]:
-        ranking.plot([], [], "o", markersize=4, color=GROUP_COLOURS[group], label=GROUP_NAMES[group])
+        ranking.plot([], [], "o", markersize=4, color=GROUP_COLORS[group], label=GROUP_NAMES[group])
     ranking.legend(frameon=False, loc="upper left", fontsize=9)
     for axes in (detection, ranking):
         axes.grid(alpha=0.3)
@@ -128,7 +128,7 @@ def _worst_classes(analysis: Analysis) -> np.ndarray:
 
 def _coloured(analysis: Analysis) -> list[tuple[str, np.ndarray]]:
     """Return colours and which classes have them, [C] bool; a class of no group is black."""
-    coloured = [(GROUP_COLOURS[group], own) for group, own in analysis.groups.items() if group != ALL]
+    coloured = [(GROUP_COLORS[group], own) for group, own in analysis.groups.items() if group != ALL]
     rest = analysis.groups[ALL].copy()
     for _, own in coloured:
         rest &= ~own

@@ -1,9 +1,7 @@
 """The statistics as figures: class frequencies, sampled epochs, co-occurrence, and ECM's own (no torch)."""
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -11,14 +9,11 @@ from matplotlib.figure import Figure
 
 from detloss.cooccurrence import cooccurrence
 from detloss.data.image_labels import ImageLabels
-from detloss.ecm_figures import ecm_figures
-from detloss.errors import UserError
+from detloss.plots.ecm import ecm_figures
+from detloss.plots.figure import GROUP_COLORS, new_figure, write_figures
 from detloss.sampler_columns import Epoch
 from detloss.stats import ClassStats, frequency_groups
 from detloss.stats_table import by_images
-
-GROUP_COLOURS = {"r": "#D55E00", "c": "#009E73", "f": "#0072B2"}
-"""Okabe and Ito's palette, which the colour-blind can tell apart."""
 
 SAMPLER_MARKS = (("#0072B2", "o"), ("#D55E00", "s"), ("#009E73", "^"), ("#CC79A7", "x"), ("#E69F00", "d"))
 
@@ -46,13 +41,13 @@ def draw_figures(
         figures["sampling"] = sampling(stats, epochs)
     if labels is not None:
         figures["cooccurrence"] = cooccurrence_map(stats, groups, cooccurrence(labels))
-    figures |= ecm_figures(stats, groups, background_ratio, GROUP_COLOURS)
-    return _save(figures, folder)
+    figures |= ecm_figures(stats, groups, background_ratio, GROUP_COLORS)
+    return write_figures(figures, folder)
 
 
 def class_frequency(stats: ClassStats, groups: tuple[str, ...]) -> Figure:
     """Draw images and instances of the classes, by falling number of images, on a logarithmic scale."""
-    figure = Figure(figsize=(9, 4.2), layout="constrained")
+    figure = new_figure(9, 4.2)
     axes = figure.subplots()
     order = by_images(stats)
     ranks, of_rank = np.arange(1, len(order) + 1), np.array(groups)[order]
@@ -60,7 +55,7 @@ def class_frequency(stats: ClassStats, groups: tuple[str, ...]) -> Figure:
     for group, name in (("f", "frequent"), ("c", "common"), ("r", "rare")):
         own = of_rank == group
         if own.any():
-            classes, colour = order[own], GROUP_COLOURS[group]
+            classes, colour = order[own], GROUP_COLORS[group]
             axes.scatter(
                 ranks[own], stats.instances[classes], s=size, marker="^", color=colour, alpha=0.45, linewidths=0
             )
@@ -82,7 +77,7 @@ def class_frequency(stats: ClassStats, groups: tuple[str, ...]) -> Figure:
 
 def sampling(stats: ClassStats, epochs: Mapping[str, Epoch]) -> Figure:
     """Draw the images and instances of each class that an epoch shows on average, for each sampler."""
-    figure = Figure(figsize=(9, 6.8), layout="constrained")
+    figure = new_figure(9, 6.8)
     panels = figure.subplots(2, 1, sharex=True)
     order = by_images(stats)
     ranks = np.arange(1, len(order) + 1)
@@ -108,7 +103,7 @@ def sampling(stats: ClassStats, epochs: Mapping[str, Epoch]) -> Figure:
 
 def cooccurrence_map(stats: ClassStats, groups: tuple[str, ...], counts: np.ndarray) -> Figure:
     """Draw which share of a class's images also shows another, classes by falling number of images."""
-    figure = Figure(figsize=(8, 7), layout="constrained")
+    figure = new_figure(8, 7)
     axes = figure.subplots()
     order = by_images(stats)
     own = np.maximum(np.diagonal(counts), 1)
@@ -142,20 +137,3 @@ def _class_axis(axes: Axes, stats: ClassStats, order: np.ndarray) -> None:
         return
     names = [stats.names[index] for index in order]
     axes.set_xticks(range(1, len(order) + 1), names, rotation=60, ha="right", fontsize=8)
-
-
-def _save(figures: Mapping[str, Figure], folder: Path) -> list[Path]:
-    """Write the figures beside their place first, so that none is half-written there."""
-    written = []
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with TemporaryDirectory(dir=folder, prefix=".figures-") as scratch:
-            for name, figure in figures.items():
-                for ending in ("png", "svg"):
-                    file = f"{name}.{ending}"
-                    figure.savefig(Path(scratch) / file, dpi=150)
-                    os.replace(Path(scratch) / file, folder / file)
-                    written.append(folder / file)
-    except OSError as error:
-        raise UserError(f"--figures {folder}: cannot be written ({error.strerror})") from error
-    return written
