@@ -34,5 +34,5 @@ def write_figures(figures: Mapping[str, Figure], folder: Path) -> list[Path]:
                     os.replace(Path(scratch) / file, folder / file)
                     written.append(folder / file)
     except OSError as error:
-        raise UserError(f"cannot write figures in {folder}: {error.strerror}") from error
+        raise UserError(f"{folder}: figures cannot be written there ({error.strerror})") from error
     return written

@@ -54,7 +54,7 @@ def test_counts_alone_are_drawn_without_samplers_and_pairs(tmp_path: Path) -> No
 
 def test_a_folder_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(UserError, match="cannot be written"):
+    with pytest.raises(UserError, match="figures cannot be written"):
         draw_figures(tmp_path / "file", STATS, thresholds=None, background_ratio=None, epochs={}, labels=None)
 
 
