@@ -22,7 +22,7 @@ from detloss.evaluation.coco import evaluate_coco
 from detloss.evaluation.fixed_ap import evaluate_lvis_fixed
 from detloss.evaluation.ground_truth import read_ground_truth
 from detloss.evaluation.lvis import evaluate_lvis
-from detloss.evaluation.predictions import PredictionWriter, encode_masks, merge_shards
+from detloss.evaluation.predictions import FILE_NAME, PredictionWriter, encode_masks, merge_shards
 from detloss.evaluation.result import Evaluation
 from detloss.losses.base import Watched
 from detloss.progress import Display
@@ -109,7 +109,7 @@ def predict_set(
     *,
     device: torch.device,
 ) -> Path:
-    """Write ``predictions.json``, every rank its share of the images first; rank 0 joins them.
+    """Write ``predictions.npz``, every rank its share of the images first; rank 0 joins them.
 
     All ranks predict with rank 0's statistics, those that its checkpoint holds: BatchNorm's differ.
     """
@@ -151,7 +151,7 @@ def predict_set(
             if done % 500 == 0:
                 display.note(done, {})
     distributed.barrier()
-    return merge_shards(folder, ranks) if rank == 0 else folder / "predictions.json"
+    return merge_shards(folder, ranks) if rank == 0 else folder / FILE_NAME
 
 
 def evaluate_run(
@@ -163,7 +163,7 @@ def evaluate_run(
         run: a run folder.
         overrides: changes of its config, ``dataset.val.annotations=...`` or ``evaluator=coco``.
         checkpoint_name: ``best``, ``last``, or a checkpoint file; ``best`` falls back to the last.
-        predictions: score this file and run no model.
+        predictions: score this file, columns or COCO results, and run no model.
     """
     cfg = override(run_folder.load_config(run), overrides)
     output = run / "eval"

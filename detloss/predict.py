@@ -16,11 +16,14 @@ from detloss.data.image_files import AnnotatedFiles, ImageFile, ImageFiles
 from detloss.data.transforms import evaluation_transform
 from detloss.errors import UserError
 from detloss.evaluate import checkpoint_path, override, trained_detector
-from detloss.evaluation.predictions import FILE_NAME, Row, encode_masks
+from detloss.evaluation.prediction_columns import Row
+from detloss.evaluation.predictions import encode_masks
 from detloss.picture import Objects, draw_objects, side_by_side
 from detloss.progress import Display
 from detloss.stats import ClassStats
 from detloss.step import autocast_type, device_name
+
+FILE_NAME = "predictions.json"
 
 
 def predict_images(
