@@ -1,6 +1,7 @@
 """From a detector or a predictions file to metrics."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from importlib.resources import files as package_files
 from pathlib import Path
 
@@ -22,8 +23,10 @@ from detloss.evaluation.coco import evaluate_coco
 from detloss.evaluation.fixed_ap import evaluate_lvis_fixed
 from detloss.evaluation.ground_truth import read_ground_truth
 from detloss.evaluation.lvis import evaluate_lvis
+from detloss.evaluation.open_images import evaluate_open_images
 from detloss.evaluation.predictions import FILE_NAME, PredictionWriter, encode_masks, merge_shards
 from detloss.evaluation.result import Evaluation
+from detloss.evaluation.voc import evaluate_voc
 from detloss.losses.base import Watched
 from detloss.progress import Display
 from detloss.stats import ClassStats, frequency_groups
@@ -31,7 +34,10 @@ from detloss.step import autocast_type, device_name
 
 Metrics = dict[str, dict[str, float | None]]
 
-EVALUATORS = {"coco": evaluate_coco, "lvis": evaluate_lvis, "lvis_fixed": evaluate_lvis_fixed}
+LIMITED = {"coco": evaluate_coco, "lvis": evaluate_lvis, "lvis_fixed": evaluate_lvis_fixed}
+"""The evaluators that limit detections, and are also those with another engine."""
+
+EVALUATORS = (*LIMITED, "voc", "openimages")
 
 
 def evaluate_detector(
@@ -70,6 +76,8 @@ def check_evaluation(cfg: DictConfig, validation: CocoDataset, stats: ClassStats
     ground_truth = read_ground_truth(path, masks=cfg.model.masks)
     if name in ("lvis", "lvis_fixed"):
         ground_truth.require_federated()
+    if name == "openimages":
+        ground_truth.require_verified()
 
 
 def report(evaluation: Evaluation, folder: Path) -> Metrics:
@@ -82,14 +90,22 @@ def report(evaluation: Evaluation, folder: Path) -> Metrics:
 def score(cfg: DictConfig, annotations: Path, predictions: Path, stats: ClassStats) -> Evaluation:
     """Score a predictions file with the evaluator of ``cfg``; groups are by the training set's images."""
     groups = frequency_groups(stats.images, build.group_thresholds(cfg))
-    return EVALUATORS[cfg.evaluator.name](
+    return _evaluator(cfg.evaluator)(
         annotations,
         predictions,
         iou_types=_iou_types(cfg),
         groups=dict(zip(stats.category_ids, groups, strict=True)),
-        max_detections=cfg.evaluator.max_detections,
-        engine=cfg.evaluator.get("engine", "detloss"),
     )
+
+
+def _evaluator(chosen: DictConfig) -> Callable[..., Evaluation]:
+    """Return the function that scores, with its own settings given."""
+    if chosen.name == "voc":
+        return partial(evaluate_voc, interpolation=str(chosen.interpolation))
+    if chosen.name == "openimages":
+        return partial(evaluate_open_images, group_of_weight=chosen.group_of_weight)
+    engine = chosen.get("engine", "detloss")
+    return partial(LIMITED[chosen.name], max_detections=chosen.max_detections, engine=engine)
 
 
 def _iou_types(cfg: DictConfig) -> tuple[str, ...]:

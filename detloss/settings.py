@@ -56,6 +56,7 @@ RULES: dict[str, Rule] = {
     "dataset.max_size": COUNT,
     "evaluator.max_detections": COUNT,
     "evaluator.detections_per_image": COUNT,
+    "evaluator.group_of_weight": NUMBER,
 }
 
 CHOICES: dict[str, tuple[str, ...]] = {
@@ -65,6 +66,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "trainer.precision": ("fp32", "bf16", "fp16"),
     "evaluator.engine": ("detloss", "official"),
     "evaluator.boundary": ("True", "False"),
+    "evaluator.interpolation": ("all", "11"),
     "dataset.classifier": ("linear", "cosine", "tde"),
 }
 
@@ -77,10 +79,14 @@ def check_settings(cfg: DictConfig) -> None:
     check_classifier_fits(cfg)
     check_decoupled(cfg)
     for key, options in CHOICES.items():
+        if _of_another_evaluator(cfg, key):
+            continue
         chosen = str(OmegaConf.select(cfg, key))
         if chosen not in options:
             raise UserError(f"{key}={chosen}: expected {' or '.join(options)}{nearest(chosen, options)}")
     for key, (expected, holds) in RULES.items():
+        if _of_another_evaluator(cfg, key):
+            continue
         value = OmegaConf.select(cfg, key)
         if not holds(value):
             raise UserError(f"{key}={value}: expected {expected}")
@@ -92,6 +98,12 @@ def check_settings(cfg: DictConfig) -> None:
     ):
         raise UserError(f"dataset.scales={scales}: expected shortest sides in pixels such as [640,800], or null")
     _check_length(cfg.schedule, "schedule")
+
+
+def _of_another_evaluator(cfg: DictConfig, key: str) -> bool:
+    """Whether a setting is one of evaluators, but not of the chosen one."""
+    group, _, name = key.partition(".")
+    return group == "evaluator" and name not in cfg.evaluator
 
 
 def check_classifier_fits(cfg: DictConfig) -> None:

@@ -91,10 +91,17 @@ class GroundTruth:
 
     def require_federated(self) -> None:
         """Raise ``UserError`` unless every image says what LVIS needs: which classes were looked for in it."""
-        for key in ("neg_category_ids", "not_exhaustive_category_ids"):
+        self._require_lists(("neg_category_ids", "not_exhaustive_category_ids"), "an LVIS")
+
+    def require_verified(self) -> None:
+        """Raise ``UserError`` unless every image says what was looked for in vain in it: Open Images."""
+        self._require_lists(("neg_category_ids",), "an Open Images")
+
+    def _require_lists(self, keys: tuple[str, ...], kind: str) -> None:
+        for key in keys:
             for record, row in enumerate(self.images.rows):
                 if not isinstance(row.get(key), list):
-                    raise self.images.error(record, f"has no list '{key}': not an LVIS file; try evaluator=coco")
+                    raise self.images.error(record, f"has no list '{key}': not {kind} file; try evaluator=coco")
 
     def listed_pairs(self, key: str) -> np.ndarray:
         """Return the pairs image x C + category of the images' lists ``key``, ascending; unknown ids are none."""
