@@ -10,7 +10,7 @@ from typing import BinaryIO, TypedDict
 import numpy as np
 from pycocotools import mask as coco_mask
 
-from detloss.errors import UserError
+from detloss.errors import UserError, nearest
 from detloss.evaluation.prediction_columns import (
     ALWAYS,
     BOXES,
@@ -149,6 +149,9 @@ def convert_predictions(source: Path, output: Path) -> PredictionColumns:
 
     Raises ``UserError``, one line, for a damaged source and for an output whose name does not fit.
     """
+    if not source.is_file():
+        siblings = [entry.name for entry in source.parent.iterdir()] if source.parent.is_dir() else []
+        raise UserError(f"{source}: no such file{nearest(source.name, siblings)}")
     suffix = ".json" if holds_columns(source) else ".npz"
     if output.suffix != suffix:
         raise UserError(f"-o {output}: expected a name that ends in {suffix}, as {source} is the other form")

@@ -263,3 +263,5 @@ def test_what_cannot_be_converted_is_refused_and_nothing_written(
     with pytest.raises(UserError, match=message):
         convert_predictions(source, tmp_path / output)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "source.json"]
+    with pytest.raises(UserError, match=r"sourc\.json: no such file; did you mean 'source\.json'"):
+        convert_predictions(tmp_path / "sourc.json", tmp_path / "made.npz")
