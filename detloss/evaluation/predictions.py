@@ -48,8 +48,8 @@ def encode_masks(masks: np.ndarray) -> list[RunLengths]:
 class PredictionWriter:
     """Writes the detections of one rank to its shard in ``folder``, an image at a time, in flat memory.
 
-    A context manager. The shard is a folder with a file per column and, in the end, one that counts the rows,
-    which a writer that died has not written: `merge_shards` tells whole shards from broken ones by it.
+    A context manager. The shard is a folder with a file per column and, in the end, one that says how long they
+    are, which a writer that died has not written: `merge_shards` tells whole shards from broken ones by it.
     """
 
     def __init__(self, folder: Path, *, rank: int = 0) -> None:
@@ -57,7 +57,7 @@ class PredictionWriter:
         shutil.rmtree(self._shard, ignore_errors=True)
         self._shard.mkdir(parents=True)
         self._files: dict[str, BinaryIO] = {}
-        self._rows = 0
+        self._rows = self._text = 0
 
     def __enter__(self) -> "PredictionWriter":
         return self
@@ -68,7 +68,8 @@ class PredictionWriter:
         for file in self._files.values():
             file.close()
         if kind is None:
-            (self._shard / FACTS).write_text(json.dumps({"rows": self._rows}), encoding="utf-8")
+            facts = {"rows": self._rows, "counts": self._text}
+            (self._shard / FACTS).write_text(json.dumps(facts), encoding="utf-8")
 
     def add(
         self,
@@ -100,7 +101,7 @@ class PredictionWriter:
             counts = [mask["counts"].encode("ascii") for mask in masks]
             self._write("size", np.array([mask["size"] for mask in masks]).reshape(-1, 2), len(boxes))
             self._write("length", np.array([len(each) for each in counts]), len(boxes))
-            self._open("counts").write(b"".join(counts))
+            self._text += self._open("counts").write(b"".join(counts))
         self._rows += len(boxes)
 
     def _write(self, column: str, values: np.ndarray, rows: int) -> None:
@@ -169,16 +170,16 @@ def _shard(folder: Path, rank: int) -> Path:
 
 
 def _require_complete(shard: Path, masks: bool) -> None:
-    """Raise ``UserError`` unless all columns have as many rows as the shard's last file says."""
+    """Raise ``UserError`` unless all columns are as long as the shard's last file says."""
     try:
-        rows = json.loads((shard / FACTS).read_text("utf-8"))["rows"]
+        facts = json.loads((shard / FACTS).read_text("utf-8"))
+        rows, text = int(facts["rows"]), int(facts["counts"])
         sizes = {file.name: file.stat().st_size for file in shard.iterdir()}
-        lengths = np.fromfile(shard / "length", LAYOUT["length"][0]) if rows and masks else np.zeros(0)
     except (OSError, ValueError, KeyError, TypeError):
         raise UserError(f"{shard}: the shard is not complete; its rank did not finish predicting") from None
     for name in [*ALWAYS, *BOXES, *(MASKS if masks else ())]:
         kind, width = LAYOUT[name]
-        expected = int(lengths.sum()) if name == "counts" else rows * (width or 1) * np.dtype(kind).itemsize
+        expected = text if name == "counts" else rows * (width or 1) * np.dtype(kind).itemsize
         found = sizes.get(name, 0)
         if found != expected:
             raise UserError(f"{shard}: the shard is not complete; its {name} has {found} of {expected} bytes")
