@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-ELEVEN = np.concatenate([0.1 * np.arange(6), 1 - 0.1 * np.arange(5)[::-1]])
-"""MATLAB's 0:0.1:1, counted from both ends: the fourth is a little more than 0.3, which recall 3/10 is not."""
+ELEVEN = 0.1 * np.arange(11)
+"""As the tools have them, not rounded: three are a little more than 0.3, 0.6 and 0.7, which recall 3/10 is not."""
 
 Summary = Callable[[np.ndarray, np.ndarray], float]
 """From precision and recall after each detection, [K] each, to AP."""

@@ -139,6 +139,16 @@ def test_a_difficult_object_is_neither_found_nor_missed_and_compared_by_iou(
     assert inside.metrics["bbox"]["AP"] == 0.5
 
 
+def test_a_recall_of_exactly_three_tenths_does_not_reach_the_fourth_of_eleven_points(
+    write_files: Callable[..., Files],
+) -> None:
+    """By a hair's breadth, as in all known tools: 3 * 0.1 > 3 / 10; 4 * 0.1 == 4 / 10."""
+    objects = [[10.0 * i, 0, 8, 8] for i in range(10)]
+    for hits, points in ((2, 3), (3, 3), (4, 5), (10, 11)):
+        files = write_files(one_image(objects), found(*objects[:hits]))
+        assert evaluate_voc(*files, interpolation="11").metrics["bbox"]["AP"] == pytest.approx(points / 11)
+
+
 def test_an_overlap_of_exactly_a_half_is_enough(write_files: Callable[..., Files]) -> None:
     assert evaluate_voc(*write_files(one_image([A]), found([0, 0, 10, 5]))).metrics["bbox"]["AP"] == 1
     assert evaluate_voc(*write_files(one_image([A]), found([0, 0, 10, 4.99]))).metrics["bbox"]["AP"] == 0

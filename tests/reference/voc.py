@@ -10,7 +10,7 @@ import numpy as np
 Corners = tuple[float, float, float, float]
 
 OVERLAP = 0.5
-MATLABS_TENTHS = [0.0, 0.1, 0.2, 3 * 0.1, 0.4, 0.5, 0.6, 1 - 3 * 0.1, 0.8, 0.9, 1.0]  # 0:0.1:1
+TENTHS = [k * 0.1 for k in range(11)]  # for t=0:0.1:1
 
 
 @dataclass
@@ -69,7 +69,7 @@ def shared(box: Corners, other: Corners) -> float | None:
 def eleven_points(recall: np.ndarray, precision: np.ndarray) -> float:
     """VOCevaldet.m of 2007."""
     total = 0.0
-    for tenth in MATLABS_TENTHS:
+    for tenth in TENTHS:
         reached = [p for r, p in zip(recall, precision, strict=True) if r >= tenth and not np.isnan(p)]
         total += max(reached, default=0) / 11
     return total
