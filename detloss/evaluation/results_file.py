@@ -54,7 +54,7 @@ def read_results(path: Path, *, masks: bool, ground_truth: GroundTruth | None = 
 
     Raises ``UserError``, one line that names the row, for malformed files and scores like NaN.
     """
-    return _typed(path, masks) or _whole(path, masks, ground_truth)
+    return _typed(path, masks) or _of_rows(path, read_rows(path), masks, ground_truth)
 
 
 def read_all_results(path: Path) -> PredictionColumns:
@@ -62,8 +62,8 @@ def read_all_results(path: Path) -> PredictionColumns:
     columns = _typed(path, True) or _typed(path, False)
     if columns is not None and (columns.masks is not None or not _mentions_masks(path)):
         return columns
-    rows = read_rows(path)
-    return _of_rows(path, rows, masks=bool(rows) and "segmentation" in rows[0], ground_truth=None)
+    rows = read_rows(path)  # with masks that are not compressed run lengths
+    return _of_rows(path, rows, bool(rows) and "segmentation" in rows[0], None)
 
 
 def write_results(columns: PredictionColumns, path: Path) -> None:
@@ -175,12 +175,8 @@ def _columns(rows: Sequence[_Row]) -> PredictionColumns:
     )
 
 
-def _whole(path: Path, masks: bool, ground_truth: GroundTruth | None) -> PredictionColumns:
-    """Read any results file, slowly, and say what is wrong with it."""
-    return _of_rows(path, read_rows(path), masks=masks, ground_truth=ground_truth)
-
-
-def _of_rows(path: Path, rows: list[Row], *, masks: bool, ground_truth: GroundTruth | None) -> PredictionColumns:
+def _of_rows(path: Path, rows: list[Row], masks: bool, ground_truth: GroundTruth | None) -> PredictionColumns:
+    """Return the columns of any rows, slowly, and say what is wrong with them."""
     records = Records(path, "predictions", rows)
     image_ids = records.integers("image_id")
     has_boxes = not rows or "bbox" in rows[0]
