@@ -23,7 +23,7 @@ from detloss.evaluation.coco import evaluate_coco
 from detloss.evaluation.fixed_ap import evaluate_lvis_fixed
 from detloss.evaluation.ground_truth import read_ground_truth
 from detloss.evaluation.lvis import evaluate_lvis
-from detloss.evaluation.open_images import evaluate_open_images
+from detloss.evaluation.open_images import evaluate_open_images, require_verified
 from detloss.evaluation.predictions import FILE_NAME, PredictionWriter, encode_masks, merge_shards
 from detloss.evaluation.result import Evaluation
 from detloss.evaluation.voc import evaluate_voc
@@ -77,7 +77,7 @@ def check_evaluation(cfg: DictConfig, validation: CocoDataset, stats: ClassStats
     if name in ("lvis", "lvis_fixed"):
         ground_truth.require_federated()
     if name == "openimages":
-        ground_truth.require_verified()
+        require_verified(ground_truth)
 
 
 def report(evaluation: Evaluation, folder: Path) -> Metrics:

@@ -91,13 +91,9 @@ class GroundTruth:
 
     def require_federated(self) -> None:
         """Raise ``UserError`` unless every image says what LVIS needs: which classes were looked for in it."""
-        self._require_lists(("neg_category_ids", "not_exhaustive_category_ids"), "an LVIS")
+        self.require_lists("an LVIS", "neg_category_ids", "not_exhaustive_category_ids")
 
-    def require_verified(self) -> None:
-        """Raise ``UserError`` unless every image says what was looked for in vain in it: Open Images."""
-        self._require_lists(("neg_category_ids",), "an Open Images")
-
-    def _require_lists(self, keys: tuple[str, ...], kind: str) -> None:
+    def require_lists(self, kind: str, *keys: str) -> None:
         for key in keys:
             for record, row in enumerate(self.images.rows):
                 if not isinstance(row.get(key), list):

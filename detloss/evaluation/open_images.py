@@ -54,7 +54,7 @@ def evaluate_open_images(
         raise UserError(f"group_of_weight={group_of_weight}: expected a number of at least 0, as a rule 0 or 1")
     masks = any(kind != "bbox" for kind in iou_types)
     ground_truth = read_ground_truth(annotations, masks=masks)
-    ground_truth.require_verified()
+    require_verified(ground_truth)
     detections = read_detections(ground_truth, predictions, masks=masks)
     warnings = () if len(detections) else (f"{predictions} holds no detections: AP is 0",)
     counting = _of_verified_classes(ground_truth, detections)
@@ -63,6 +63,11 @@ def evaluate_open_images(
         for kind in iou_types
     }
     return average_classes(ground_truth, values, groups, warnings)
+
+
+def require_verified(ground_truth: GroundTruth) -> None:
+    """Raise ``UserError`` unless every image says which classes were looked for in vain in it."""
+    ground_truth.require_lists("an Open Images", "neg_category_ids")
 
 
 def _of_verified_classes(ground_truth: GroundTruth, detections: Detections) -> Detections:
