@@ -26,20 +26,22 @@ CHECK_EXAMPLES = (
 
 CONVERT_EXAMPLES = (
     "detloss data convert voc VOCdevkit/VOC2007 --split trainval -o train.json",
-    "detloss data convert openimages boxes.csv --classes names.csv --images train/ -o train.json",
+    "detloss data convert predictions outputs/RUN/predictions.npz -o predictions.json",
 )
 
 INFO_EXAMPLES = ("detloss data info", "detloss data info dataset=lvis_v1 dataset.root=/data/lvis")
 
-FORMATS = ("voc", "yolo", "openimages")
+FORMATS = ("voc", "yolo", "openimages", "predictions")
 
 SHOWN = 3
 """Problems of a kind in the table."""
 
 Decode = Annotated[bool, typer.Option("--decode/--no-decode", help="Decode every image, which takes a while.")]
-Format = Annotated[str, typer.Argument(metavar="FORMAT", help="voc, yolo or openimages.")]
-Source = Annotated[Path, typer.Argument(metavar="SOURCE", help="The data set's folder, or Open Images' box CSV.")]
-Result = Annotated[Path, typer.Option("-o", "--output", help="The COCO-format file to write.")]
+Format = Annotated[str, typer.Argument(metavar="FORMAT", help="voc, yolo, openimages or predictions.")]
+Source = Annotated[
+    Path, typer.Argument(metavar="SOURCE", help="A folder, Open Images' box CSV, or a predictions file.")
+]
+Result = Annotated[Path, typer.Option("-o", "--output", help="The COCO-format file to write, or FILE.npz.")]
 Split = Annotated[str | None, typer.Option("--split", help="Part of the set (voc, yolo).")]
 Classes = Annotated[Path | None, typer.Option("--classes", help="Class descriptions (openimages).")]
 Images = Annotated[Path | None, typer.Option("--images", help="Folder of images (openimages).")]
@@ -96,9 +98,17 @@ def convert(
     hierarchy: Hierarchy = None,
     labels: Labels = None,
 ) -> None:
-    """Write annotations of another format as a COCO-format file."""
+    """Write annotations of another format, or predictions, as a COCO-format file.
+
+    A run's predictions (.npz) become COCO results (.json), and COCO results become what a run has.
+    """
     if format not in FORMATS:
         raise UserError(f"no format '{format}': expected {', '.join(FORMATS)}{nearest(format, FORMATS)}")
+    if format == "predictions":
+        from detloss.evaluation.predictions import convert_predictions
+
+        print(f"wrote {output}: {len(convert_predictions(source, output)):,} detections")
+        return
     if format == "openimages":
         from detloss.data.open_images import read_open_images
 

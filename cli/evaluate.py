@@ -18,7 +18,11 @@ Words = Annotated[
 
 
 def evaluate(words: Words = None) -> None:
-    """Evaluate a trained run: its checkpoint on the validation set, or offline a predictions file."""
+    """Evaluate a trained run: its checkpoint on the validation set, or offline a predictions file.
+
+    ``predictions=`` takes a run's ``predictions.npz`` and COCO results in JSON alike; ``detloss data convert
+    predictions`` turns one into the other.
+    """
     own, overrides = split_words(words or [], required=("run",), optional=("checkpoint", "predictions", "figures"))
     from detloss.evaluate import evaluate_run
 

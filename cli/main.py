@@ -30,7 +30,7 @@ EXAMPLES = {
     "train": ("detloss train loss=ecm model=maskrcnn", "detloss train -m loss=ce,ecm seed=0,1"),
     "eval": (
         "detloss eval run=outputs/shapes-maskrcnn-ecm checkpoint=last",
-        "detloss eval run=outputs/RUN predictions=outputs/RUN/predictions.json evaluator=coco figures=drawn",
+        "detloss eval run=outputs/RUN predictions=outputs/RUN/predictions.npz evaluator=coco figures=drawn",
     ),
     "calibrate": (
         "detloss calibrate run=outputs/shapes-maskrcnn-ce method=norcal gamma=0.6",

@@ -1,6 +1,7 @@
 """From a detector or a predictions file to metrics."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from importlib.resources import files as package_files
 from pathlib import Path
 
@@ -23,8 +24,10 @@ from detloss.evaluation.coco import evaluate_coco
 from detloss.evaluation.fixed_ap import evaluate_lvis_fixed
 from detloss.evaluation.ground_truth import read_ground_truth
 from detloss.evaluation.lvis import evaluate_lvis
-from detloss.evaluation.predictions import PredictionWriter, encode_masks, merge_shards
+from detloss.evaluation.open_images import evaluate_open_images, require_verified
+from detloss.evaluation.predictions import FILE_NAME, PredictionWriter, encode_masks, merge_shards
 from detloss.evaluation.result import Evaluation
+from detloss.evaluation.voc import evaluate_voc
 from detloss.losses.base import Watched
 from detloss.progress import Display
 from detloss.stats import ClassStats, frequency_groups
@@ -32,7 +35,10 @@ from detloss.step import autocast_type, device_name
 
 Metrics = dict[str, dict[str, float | None]]
 
-EVALUATORS = {"coco": evaluate_coco, "lvis": evaluate_lvis, "lvis_fixed": evaluate_lvis_fixed}
+LIMITED = {"coco": evaluate_coco, "lvis": evaluate_lvis, "lvis_fixed": evaluate_lvis_fixed}
+"""The evaluators that limit detections, and are also those with another engine."""
+
+EVALUATORS = (*LIMITED, "voc", "openimages")
 
 
 def evaluate_detector(
@@ -71,6 +77,8 @@ def check_evaluation(cfg: DictConfig, validation: CocoDataset, stats: ClassStats
     ground_truth = read_ground_truth(path, masks=cfg.model.masks)
     if name in ("lvis", "lvis_fixed"):
         ground_truth.require_federated()
+    if name == "openimages":
+        require_verified(ground_truth)
 
 
 def report(evaluation: Evaluation, folder: Path) -> Metrics:
@@ -98,14 +106,22 @@ def report_analysed(evaluation: Evaluation, stats: ClassStats, folder: Path, fig
 def score(cfg: DictConfig, annotations: Path, predictions: Path, stats: ClassStats) -> Evaluation:
     """Score a predictions file with the evaluator of ``cfg``; groups are by the training set's images."""
     groups = frequency_groups(stats.images, build.group_thresholds(cfg))
-    return EVALUATORS[cfg.evaluator.name](
+    return _evaluator(cfg.evaluator)(
         annotations,
         predictions,
         iou_types=_iou_types(cfg),
         groups=dict(zip(stats.category_ids, groups, strict=True)),
-        max_detections=cfg.evaluator.max_detections,
-        engine=cfg.evaluator.get("engine", "detloss"),
     )
+
+
+def _evaluator(chosen: DictConfig) -> Callable[..., Evaluation]:
+    """Return the function that scores, with its own settings given."""
+    if chosen.name == "voc":
+        return partial(evaluate_voc, interpolation=str(chosen.interpolation))
+    if chosen.name == "openimages":
+        return partial(evaluate_open_images, group_of_weight=chosen.group_of_weight)
+    engine = chosen.get("engine", "detloss")
+    return partial(LIMITED[chosen.name], max_detections=chosen.max_detections, engine=engine)
 
 
 def _iou_types(cfg: DictConfig) -> tuple[str, ...]:
@@ -125,7 +141,7 @@ def predict_set(
     *,
     device: torch.device,
 ) -> Path:
-    """Write ``predictions.json``, every rank its share of the images first; rank 0 joins them.
+    """Write ``predictions.npz``, every rank its share of the images first; rank 0 joins them.
 
     All ranks predict with rank 0's statistics, those that its checkpoint holds: BatchNorm's differ.
     """
@@ -160,7 +176,7 @@ def predict_set(
             if done % 500 == 0:
                 display.note(done, {})
     distributed.barrier()
-    return merge_shards(folder, ranks) if rank == 0 else folder / "predictions.json"
+    return merge_shards(folder, ranks) if rank == 0 else folder / FILE_NAME
 
 
 def evaluate_run(
@@ -177,7 +193,7 @@ def evaluate_run(
         run: a run folder.
         overrides: changes of its config, ``dataset.val.annotations=...`` or ``evaluator=coco``.
         checkpoint_name: ``best``, ``last``, or a checkpoint file; ``best`` falls back to the last.
-        predictions: score this file and run no model.
+        predictions: score this file, columns or COCO results, and run no model.
         figures: a folder for pictures of the results.
     """
     cfg = override(run_folder.load_config(run), overrides)

@@ -16,13 +16,15 @@ from detloss.contact_sheet import Cell, cells_of, contact_sheet, most_telling
 from detloss.data.image_files import AnnotatedFiles, ImageFile, ImageFiles
 from detloss.errors import UserError
 from detloss.evaluate import checkpoint_path, override, trained_detector
-from detloss.evaluation.predictions import FILE_NAME, Row, encode_masks
+from detloss.evaluation.prediction_columns import Row
+from detloss.evaluation.predictions import encode_masks
 from detloss.picture import Objects, draw_objects, side_by_side
 from detloss.progress import Display
 from detloss.stats import ClassStats, frequency_groups
 from detloss.step import autocast_type, device_name
 
 SHEET = "contact_sheet.png"
+FILE_NAME = "predictions.json"
 
 
 def predict_images(

@@ -122,7 +122,7 @@ def _delete_run(folder: Path) -> None:
     for path in own_files(folder):
         path.unlink()
     made = [folder / name for name in ("eval", "wandb", "predict", "plot", "stage1")]
-    for path in (*made, *folder.glob("calibrated-*")):
+    for path in (*made, *folder.glob("calibrated-*"), *folder.glob("predictions.rank*")):
         shutil.rmtree(path, ignore_errors=True)
 
 

@@ -61,6 +61,7 @@ RULES: dict[str, Rule] = {
     "dataset.max_size": COUNT,
     "evaluator.max_detections": COUNT,
     "evaluator.detections_per_image": COUNT,
+    "evaluator.group_of_weight": NUMBER,
 }
 
 CHOICES: dict[str, tuple[str, ...]] = {
@@ -70,6 +71,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "trainer.precision": ("fp32", "bf16", "fp16"),
     "evaluator.engine": ("detloss", "official"),
     "evaluator.boundary": ("True", "False"),
+    "evaluator.interpolation": ("all", "11"),
     "dataset.classifier": ("linear", "cosine", "tde"),
     "data.on_error": ("stop", "skip"),
     "data.cache": ("null", "ram", "disk"),
@@ -86,10 +88,11 @@ def check_settings(cfg: DictConfig) -> None:
     for key, options in CHOICES.items():
         value = OmegaConf.select(cfg, key)
         chosen = "null" if value is None else str(value)
-        if chosen not in options:
+        if chosen not in options and not _of_another_evaluator(cfg, key):
             raise UserError(f"{key}={chosen}: expected {' or '.join(options)}{nearest(chosen, options)}")
     for key, rule in RULES.items():
-        require(key, OmegaConf.select(cfg, key), rule)
+        if not _of_another_evaluator(cfg, key):
+            require(key, OmegaConf.select(cfg, key), rule)
     if cfg.trainer.patience is not None and cfg.trainer.evaluate_every is None:
         raise UserError("trainer.patience counts evaluations: give trainer.evaluate_every=STEPS, too")
     scales = cfg.dataset.scales
@@ -106,6 +109,12 @@ def require(key: str, value: object, rule: Rule) -> None:
     expected, holds = rule
     if not holds(value):
         raise UserError(f"{key}={value}: expected {expected}")
+
+
+def _of_another_evaluator(cfg: DictConfig, key: str) -> bool:
+    """Whether a setting is one of evaluators, but not of the chosen one."""
+    group, _, name = key.partition(".")
+    return group == "evaluator" and name not in cfg.evaluator
 
 
 def check_classifier_fits(cfg: DictConfig) -> None:

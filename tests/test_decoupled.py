@@ -85,7 +85,7 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
 
 
 def scores(folder: Path) -> list[tuple[object, ...]]:
-    rows = read_predictions(folder / "predictions.json")
+    rows = read_predictions(folder / "predictions.npz")
     return [(row["image_id"], row["category_id"], row["score"]) for row in rows]
 
 

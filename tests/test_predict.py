@@ -16,6 +16,7 @@ from detloss import build, checkpoint
 from detloss.data.coco import CocoDataset
 from detloss.errors import UserError
 from detloss.evaluate import predict_set
+from detloss.evaluation.predictions import read_predictions
 from detloss.predict import predict_images
 
 WORDS = (
@@ -68,7 +69,7 @@ def test_with_annotations_the_rows_are_the_evaluations_above_the_score(
     detector = build.detector(cfg, saved.stats, load=False)
     detector.load_state_dict(dict(saved.model))
     arguments = (cfg, detector, CocoDataset(*data), saved.stats, tmp_path / "eval")
-    everything = rows(predict_set(*arguments, device=torch.device("cpu")))
+    everything = read_predictions(predict_set(*arguments, device=torch.device("cpu")))
     # A box loses to none with a lower score.
     expected = [row for row in everything if row["score"] > SCORE]
     assert 0 < len(expected) < len(everything)

@@ -110,8 +110,10 @@ def test_a_refused_run_leaves_no_folder_and_a_begun_one_keeps_its_own(tmp_path: 
 def test_overwrite_deletes_what_detloss_writes_and_nothing_else(tmp_path: Path) -> None:
     prepare(tmp_path, config(), overwrite=False)
     finish(tmp_path)
-    for name in ("last.ckpt", "best.ckpt", "metrics.jsonl", "per_class.csv", "predictions.json", "stats.json"):
+    for name in ("last.ckpt", "best.ckpt", "metrics.jsonl", "per_class.csv", "predictions.npz", "stats.json"):
         (tmp_path / name).write_text("ours")
+    (tmp_path / "predictions.rank0").mkdir()
+    (tmp_path / "predictions.rank0" / "score").write_text("ours, cut off")
     (tmp_path / "thesis.tex").write_text("not ours")
     (tmp_path / "pretrained.ckpt").write_text("not ours")
     assert prepare(tmp_path, config(seed=1), overwrite=True) is State.NEW

@@ -9,6 +9,13 @@ from hydra import compose, initialize_config_module
 from detloss.errors import UserError
 from detloss.settings import CHOICES, RULES, check_settings, misfit
 
+EVALUATOR = {"evaluator.interpolation": "voc", "evaluator.group_of_weight": "openimages"}
+"""The evaluators of settings that the default one does not have."""
+
+
+def refuse(key: str, value: str) -> None:
+    check_settings(compose("train", overrides=[f"evaluator={EVALUATOR.get(key, 'coco')}", f"{key}={value}"]))
+
 
 @pytest.fixture(scope="module", autouse=True)
 def hydra() -> Iterator[None]:
@@ -22,17 +29,26 @@ def test_the_shipped_recipes_pass(dataset: str, optimizer: str) -> None:
     check_settings(compose("train", overrides=[f"dataset={dataset}", f"schedule.optimizer={optimizer}"]))
 
 
+@pytest.mark.parametrize("evaluator", ["coco", "lvis", "lvis_fixed", "voc", "openimages"])
+def test_the_shipped_evaluators_pass(evaluator: str) -> None:
+    check_settings(compose("train", overrides=[f"evaluator={evaluator}"]))
+
+
+def test_an_interpolation_may_be_a_number_as_yaml_reads_it() -> None:
+    check_settings(compose("train", overrides=["evaluator=voc", "evaluator.interpolation=11"]))
+
+
 @pytest.mark.parametrize("key", RULES)
 @pytest.mark.parametrize("value", ["abc", "-1", "nan", "true"])
 def test_a_value_of_the_wrong_kind_names_its_key_and_what_was_expected(key: str, value: str) -> None:
     with pytest.raises(UserError, match=rf"{key}=.*: expected a "):
-        check_settings(compose("train", overrides=[f"{key}={value}"]))
+        refuse(key, value)
 
 
 @pytest.mark.parametrize("key", CHOICES)
 def test_an_unknown_choice_lists_the_known_ones(key: str) -> None:
     with pytest.raises(UserError, match=rf"{key}=nothing: expected {CHOICES[key][0]} or "):
-        check_settings(compose("train", overrides=[f"{key}=nothing"]))
+        refuse(key, "nothing")
 
 
 def test_steps_and_epochs_together_are_refused() -> None:

@@ -170,7 +170,7 @@ def test_both_ranks_predict_with_the_statistics_that_the_checkpoint_holds(
     cfg = config(*words, "dataset.score_threshold=0")
     (tmp_path / "run" / "config.yaml").write_text(OmegaConf.to_yaml(cfg, resolve=True))
     evaluate_run(tmp_path / "run", [], checkpoint_name="last", predictions=None)
-    found = [read_predictions(tmp_path / "run" / name) for name in ("predictions.json", "eval/predictions.json")]
+    found = [read_predictions(tmp_path / "run" / name) for name in ("predictions.npz", "eval/predictions.npz")]
     scores = [sorted(row["score"] for row in rows) for rows in found]  # type: ignore[type-var]
     assert scores[0] == pytest.approx(scores[1], abs=1e-6)
 
@@ -223,7 +223,7 @@ def test_fixed_ap_of_a_finished_run_lifts_its_limit_of_detections_per_image(
     assert metrics["segm"].keys() >= {"AP", "AP_fixed", "AP_fixed_r", "AP_pool"}
     before, after = (
         Counter(row["image_id"] for row in read_predictions(tmp_path / "run" / name))
-        for name in ("predictions.json", "eval/predictions.json")
+        for name in ("predictions.npz", "eval/predictions.npz")
     )
     assert set(before.values()) == {2} and min(after.values()) > 2
 

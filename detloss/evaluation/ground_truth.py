@@ -91,10 +91,13 @@ class GroundTruth:
 
     def require_federated(self) -> None:
         """Raise ``UserError`` unless every image says what LVIS needs: which classes were looked for in it."""
-        for key in ("neg_category_ids", "not_exhaustive_category_ids"):
+        self.require_lists("an LVIS", "neg_category_ids", "not_exhaustive_category_ids")
+
+    def require_lists(self, kind: str, *keys: str) -> None:
+        for key in keys:
             for record, row in enumerate(self.images.rows):
                 if not isinstance(row.get(key), list):
-                    raise self.images.error(record, f"has no list '{key}': not an LVIS file; try evaluator=coco")
+                    raise self.images.error(record, f"has no list '{key}': not {kind} file; try evaluator=coco")
 
     def listed_pairs(self, key: str) -> np.ndarray:
         """Return the pairs image x C + category of the images' lists ``key``, ascending; unknown ids are none."""

@@ -17,6 +17,7 @@ from detloss.data.coco import CocoDataset
 from detloss.data.files import dataset_files
 from detloss.errors import UserError
 from detloss.evaluate import evaluate_run
+from detloss.evaluation.predictions import read_predictions
 
 WORDS = (
     "dataset=coco",
@@ -62,7 +63,7 @@ def make_run(tmp_path: Path, tiny_coco: Callable[..., tuple[Path, Path]]) -> Cal
 
 
 def rows(folder: Path) -> list[dict]:
-    return json.loads((folder / "predictions.json").read_text())
+    return read_predictions(folder / "predictions.npz")
 
 
 def names(folder: Path) -> list[str]:
@@ -90,11 +91,11 @@ def test_a_calibration_gets_a_folder_like_evals_and_is_shown_beside_the_run(
     (folder / "stats.json").write_text(json.dumps(stats.to_json()))
     for name in ("norcal-gamma=0.6", "logn-batches=2", "fracal"):
         made = folder / f"calibrated-{name}"
-        assert names(made) == ["metrics.json", "per_class.csv", "predictions.json"]
+        assert names(made) == ["metrics.json", "per_class.csv", "predictions.npz"]
         assert rows(made) != expected
         # The files belong together: the predictions, scored offline, give the metrics.
         words = ["evaluator=coco"] if name == "fracal" else []
-        scored = evaluate_run(folder, words, checkpoint_name="last", predictions=made / "predictions.json")
+        scored = evaluate_run(folder, words, checkpoint_name="last", predictions=made / "predictions.npz")
         assert scored == json.loads((made / "metrics.json").read_text())
     assert not [name for name in names(folder) if name.startswith(".")]
     assert "norcal gamma=0.6" in norcal.out and "not calibrated" not in norcal.out

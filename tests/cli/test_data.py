@@ -51,11 +51,32 @@ def test_convert_writes_a_file_and_refuses_what_it_does_not_know(run_verbs: Call
         f"data convert vocc {tmp_path} -o b.json",
         f"data convert yolo {tmp_path} -o b.json",
         f"data convert openimages {tmp_path} -o b.json",
+        f"data convert predictions {tmp_path} -o b.json",
         "data",
     )
     assert results[0].code == 0 and "1 images, 1 objects, 1 classes" in results[0].out
     assert json.loads((tmp_path / "out" / "a.json").read_text())["annotations"][0]["bbox"] == [0, 0, 9, 8]
-    expected = ("did you mean 'voc'", "expected YOLO's layout", "needs --classes", "Missing command")
+    expected = (
+        "did you mean 'voc'",
+        "expected YOLO's layout",
+        "needs --classes",
+        "no such file",
+        "Missing command",
+    )
     for result, message in zip(results[1:], expected, strict=True):
         assert result.code == 2 and message in result.err and result.err.count("\n") == 1, result
     assert not (tmp_path / "b.json").exists() and "torch" not in modules
+
+
+def test_convert_turns_coco_results_into_a_runs_predictions_and_back(run_verbs: Callable, tmp_path: Path) -> None:
+    rows = [{"image_id": 3, "category_id": 5, "bbox": [1.1, 2, 3, 4], "score": 0.1}]
+    (tmp_path / "found.json").write_text(json.dumps(rows))
+    results, modules = run_verbs(
+        "data convert predictions found.json -o made/predictions.npz",
+        "data convert predictions made/predictions.npz -o again.json",
+        "data convert predictions found.json -o again.txt",
+    )
+    assert [result.code for result in results] == [0, 0, 2], results
+    assert results[1].out == "wrote again.json: 1 detections\n" and results[2].err.count("\n") == 1
+    assert json.loads((tmp_path / "again.json").read_text()) == rows
+    assert "torch" not in modules

@@ -9,7 +9,7 @@ import pytest
 from pycocotools import mask as coco_mask
 
 from detloss.errors import UserError
-from detloss.evaluation import detections as module
+from detloss.evaluation import results_file as module
 from detloss.evaluation.detections import Detections, read_detections
 from detloss.evaluation.ground_truth import GroundTruth, read_ground_truth
 from tests.evaluation.conftest import Files, Json

@@ -24,13 +24,13 @@ def write_shard(folder: Path, rank: int, image_ids: list[int]) -> None:
             writer.add(image_id, boxes, np.array([5, 9]), np.array([0.5, 0.1], np.float32))
 
 
-def test_shards_merge_to_one_file_in_coco_format(tmp_path: Path) -> None:
+def test_shards_merge_to_one_file(tmp_path: Path) -> None:
     write_shard(tmp_path, 0, [3])
     with PredictionWriter(tmp_path, rank=1) as writer:
         writer.add(4, *NONE)
     write_shard(tmp_path, 2, [8, 1])
     path = merge_shards(tmp_path, 3)
-    rows = json.loads(path.read_text())
+    rows = read_predictions(path)
     assert [row["image_id"] for row in rows] == [3, 3, 8, 8, 1, 1]
     assert rows[1] == {
         "image_id": 3,
@@ -38,8 +38,10 @@ def test_shards_merge_to_one_file_in_coco_format(tmp_path: Path) -> None:
         "bbox": [0.5, 0, 0.75, 2],  # x, y, width, height
         "score": float(np.float32(0.1)),
     }
-    assert read_predictions(path) == rows
-    assert [entry.name for entry in tmp_path.iterdir()] == ["predictions.json"]
+    with np.load(path) as columns:  # anybody's numpy opens it
+        assert columns["bbox"].tolist() == [row["bbox"] for row in rows]
+        assert set(columns.files) == {"image_id", "category_id", "bbox", "score"}
+    assert [entry.name for entry in tmp_path.iterdir()] == ["predictions.npz"]
 
 
 def test_ranks_without_detections_merge_to_an_empty_list(tmp_path: Path) -> None:
@@ -50,11 +52,12 @@ def test_ranks_without_detections_merge_to_an_empty_list(tmp_path: Path) -> None
 
 
 def test_a_missing_shard_is_named_and_the_earlier_file_stays(tmp_path: Path) -> None:
-    (tmp_path / "predictions.json").write_text("[]")
+    write_shard(tmp_path, 0, [7])
+    earlier = merge_shards(tmp_path, 1).read_bytes()
     write_shard(tmp_path, 0, [3])
-    with pytest.raises(UserError, match=r"predictions\.rank1\.jsonl of 2 shards"):
+    with pytest.raises(UserError, match=r"predictions\.rank1 of 2 shards"):
         merge_shards(tmp_path, 2)
-    assert (tmp_path / "predictions.json").read_text() == "[]"
+    assert (tmp_path / "predictions.npz").read_bytes() == earlier
 
 
 def test_a_shard_whose_writer_died_is_refused(tmp_path: Path) -> None:
@@ -63,22 +66,48 @@ def test_a_shard_whose_writer_died_is_refused(tmp_path: Path) -> None:
     with pytest.raises(KeyError), PredictionWriter(tmp_path, rank=1) as writer:
         writer.add(4, boxes, np.array([5]), np.array([0.5]))
         raise KeyError
-    with pytest.raises(UserError, match=r"rank1.jsonl: the shard is not complete"):
+    with pytest.raises(UserError, match=r"rank1: the shard is not complete"):
         merge_shards(tmp_path, 2)
-    assert not list(tmp_path.glob("predictions.json*"))
+    assert not list(tmp_path.glob("predictions.npz*"))
 
 
-@pytest.mark.parametrize("lost", [1, 40, 200])
-def test_a_shard_that_lost_its_end_or_a_line_is_refused(tmp_path: Path, lost: int) -> None:
-    write_shard(tmp_path, 0, [3, 4])
-    shard = tmp_path / "predictions.rank0.jsonl"
-    whole = shard.read_bytes()
-    shard.write_bytes(whole[:-lost])
+def test_a_shard_of_an_earlier_attempt_counts_no_longer_once_its_rank_writes_again(tmp_path: Path) -> None:
+    write_shard(tmp_path, 0, [3])
+    with pytest.raises(KeyError), PredictionWriter(tmp_path):
+        raise KeyError
     with pytest.raises(UserError, match="not complete"):
         merge_shards(tmp_path, 1)
-    shard.write_bytes(whole.split(b"\n", 1)[1])
-    with pytest.raises(UserError, match="not complete"):
-        merge_shards(tmp_path, 1)
+
+
+def test_the_file_of_an_earlier_version_gives_way_and_other_files_stay(tmp_path: Path) -> None:
+    for name in ("predictions.json", "predictions_of_mine.json"):
+        (tmp_path / name).write_text("[]")
+    write_shard(tmp_path, 0, [3])
+    merge_shards(tmp_path, 1)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["predictions.npz", "predictions_of_mine.json"]
+
+
+MASKED = ("image_id", "category_id", "bbox", "score", "size", "length", "counts")
+
+
+@pytest.mark.parametrize("column", MASKED)
+@pytest.mark.parametrize("lost", [1, 8, "all"])
+def test_a_shard_that_lost_a_part_of_a_column_is_refused(tmp_path: Path, column: str, lost: int | str) -> None:
+    masks = encode_masks(np.ones((2, 9, 7), np.uint8))
+    for rank in (0, 1):
+        with PredictionWriter(tmp_path, rank=rank) as writer:
+            writer.add(4, np.array([[1, 2, 4, 8], [0, 0, 1, 1]]), np.array([5, 9]), np.array([0.5, 0.1]), masks)
+    path = tmp_path / "predictions.rank1" / column
+    whole = path.read_bytes()
+    if lost == "all":
+        path.unlink()
+    else:
+        path.write_bytes(whole[: -int(lost)])
+    with pytest.raises(UserError, match=r"predictions\.rank1: the shard is not complete") as refusal:
+        merge_shards(tmp_path, 2)
+    assert "\n" not in str(refusal.value)
+    path.write_bytes(whole)
+    assert len(read_predictions(merge_shards(tmp_path, 2))) == 4
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
