@@ -239,7 +239,7 @@ def test_eval_tells_what_is_behind_ap_and_draws_it(tmp_path: Path, data: tuple[s
     errors = tmp_path / "run" / "eval" / "errors.json"
     from_checkpoint = errors.read_text()
     errors.unlink()
-    evaluate_run(tmp_path / "run", [], checkpoint_name="last", predictions=tmp_path / "run" / "predictions.json")
+    evaluate_run(tmp_path / "run", [], checkpoint_name="last", predictions=tmp_path / "run" / "predictions.npz")
     assert errors.read_text() == from_checkpoint
     with pytest.raises(UserError, match="figures=: the official tools"):
         evaluate_run(
