@@ -59,13 +59,14 @@ def read_annotations(path: Path, *, masks: bool = False) -> Annotations:
     typed = read_typed(path, masks=masks)
     if typed is not None:
         images = ColumnRecords(path, "images", typed.images)
-        categories = Records(path, "categories", typed.categories)
+        file_names = typed.images.names
         annotations = ColumnRecords(path, "annotations", typed.annotations)
+        categories = Records(path, "categories", typed.categories)
     else:
         content = load_json_object(path)
-        images, categories, annotations = (
-            Records.of(path, content, name) for name in ("images", "categories", "annotations")
-        )
+        records = [Records.of(path, content, name) for name in ("images", "categories", "annotations")]
+        images, categories, annotations = records
+        file_names = _file_names(records[0])
 
     image_ids, heights, widths = images.identifiers(), _sides(images, "height"), _sides(images, "width")
     category_ids, names = categories.identifiers(), categories.texts("name")
@@ -87,7 +88,7 @@ def read_annotations(path: Path, *, masks: bool = False) -> Annotations:
     return Annotations(
         path=path,
         image_ids=image_ids,
-        file_names=Texts.of(_file_names(images)),
+        file_names=Texts.of(file_names),
         heights=heights,
         widths=widths,
         category_ids=tuple(category_ids[order].tolist()),
@@ -150,11 +151,11 @@ def _clipped_boxes(annotations: Records | ColumnRecords, heights: np.ndarray, wi
     return corners
 
 
-def _file_names(images: Records | ColumnRecords) -> list[str]:
+def _file_names(images: Records) -> list[str]:
     names: list[str] = []
-    for record, (name, url) in enumerate(zip(images.values("file_name"), images.values("coco_url"), strict=True)):
+    for record, row in enumerate(images.rows):
         try:
-            names.append(named_file(name, url))
+            names.append(named_file(row.get("file_name"), row.get("coco_url")))
         except ValueError as error:
             raise images.error(record, str(error)) from None
     return names

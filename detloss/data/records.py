@@ -83,13 +83,9 @@ class Records:
             values.append(value)
         return values
 
-    def values(self, key: str) -> list[object]:
-        """Return the column ``key``, whatever it holds; None for a record without it."""
-        return [row.get(key) for row in self.rows]
-
     def numbers(self, key: str, length: int) -> np.ndarray:
         """Return the column ``key``, lists of ``length`` finite numbers, as [rows, length] float64."""
-        values = self.values(key)
+        values = [row.get(key) for row in self.rows]
         try:
             table = np.array(values)
         except (ValueError, OverflowError):  # ragged
@@ -128,10 +124,6 @@ class ColumnRecords:
     def identifiers(self) -> np.ndarray:
         require_distinct(self.columns.id, self)
         return self.columns.id
-
-    def values(self, key: str) -> list[object]:
-        column: list[object] = getattr(self.columns, key)
-        return column
 
     def numbers(self, key: str, length: int) -> np.ndarray:
         return self.integers(key)

@@ -16,6 +16,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
+from detloss.data.file_names import named_file
 from detloss.data.forked import ChildFailed, forked, may_fork
 from detloss.data.polygons import Polygons
 
@@ -24,6 +25,9 @@ CHUNK = 1 << 21
 
 WORTH_A_PROCESS = 1 << 26
 """Bytes of file from which on a second process reads the first part of it."""
+
+SHARE = 0.53
+"""What the second process reads of a file; the images are left to this one."""
 
 START = re.compile(rb'"annotations"\s*:\s*\[')
 BETWEEN = re.compile(rb"\}\s*,\s*\{")
@@ -141,13 +145,12 @@ class Columns:
 
 @dataclass(frozen=True, eq=False)
 class ImageColumns:
-    """The images of a file in its order: integers [I] int64, and texts where there are any."""
+    """The images of a file in its order: integers [I] int64, and where they lie, by `named_file`."""
 
     id: np.ndarray
     height: np.ndarray
     width: np.ndarray
-    file_name: list[str | None]
-    coco_url: list[str | None]
+    names: list[str]
 
     @classmethod
     def of(cls, rows: Sequence[_Image]) -> "ImageColumns":
@@ -155,8 +158,7 @@ class ImageColumns:
             _integers([row.id for row in rows]),
             _integers([row.height for row in rows]),
             _integers([row.width for row in rows]),
-            [row.file_name for row in rows],
-            [row.coco_url for row in rows],
+            [named_file(row.file_name, row.coco_url) for row in rows],
         )
 
 
@@ -180,7 +182,8 @@ def read_typed(path: Path, *, masks: bool = False) -> TypedFile | None:
 
 def _read(file: int, size: int, masks: bool) -> TypedFile:
     start = _array_start(file)
-    middle = _between_near(file, start + (size - start) // 2) if size >= WORTH_A_PROCESS and may_fork() else None
+    half = start + int(SHARE * (size - start))
+    middle = _between_near(file, half) if size >= WORTH_A_PROCESS and may_fork() else None
     if middle is None:
         parts, end = _columns(file, start, masks)
         images, categories = _around(file, start, end, size)

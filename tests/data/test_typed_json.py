@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from detloss.data import typed_json
+from detloss.data.file_names import named_file
 from detloss.data.typed_json import TypedFile, read_typed
 
 SHARED = Path(__file__).parents[3] / "shared" / "data"
@@ -67,8 +68,11 @@ def assert_same(found: TypedFile, content: dict[str, Any], *, masks: bool = Fals
         assert unpacked == expected_polygons
         runs = {index: each for index, each in enumerate(segmentations) if isinstance(each, dict)}
         assert found.annotations.run_lengths == runs
-    for name in ("id", "height", "width", "file_name", "coco_url"):
-        assert list(getattr(found.images, name)) == [row.get(name) for row in content["images"]]
+    for name in ("id", "height", "width"):
+        assert getattr(found.images, name).tolist() == [row[name] for row in content["images"]]
+    assert found.images.names == [
+        named_file(row.get("file_name"), row.get("coco_url")) for row in content["images"]
+    ]
     wanted = ("id", "name", "frequency", "instance_count")
     assert found.categories == [{key: row[key] for key in row if key in wanted} for row in content["categories"]]
 
