@@ -137,7 +137,7 @@ class WeightedAP:
         return np.where(objects > 0, lowest, np.nan)
 
     def _up_to_hits(self, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return how many hits and mistakes there are in its group up to each hit, itself included, both [B, H]."""
+        """Return the hits and mistakes of its group up to each hit, itself included, both [B, H]."""
         category, first = self.group % self.categories, self.first_find[self.group]
         found = weights[:, self.finds]
         running = _running(found * self.hit)
@@ -156,7 +156,7 @@ def _running(values: np.ndarray) -> np.ndarray:
 
 
 def _reached(recall: np.ndarray) -> np.ndarray:
-    """Return the last of `RECALLS` that does not exceed ``recall``: a search, but by arithmetic, which is quicker."""
+    """Return the last of `RECALLS` that does not exceed each ``recall``, by arithmetic: quicker than a search."""
     place = (recall * (len(RECALLS) - 1)).astype(np.int64)
     place -= RECALLS[place] > recall
     following = np.minimum(place + 1, len(RECALLS) - 1)

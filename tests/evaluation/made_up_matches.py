@@ -61,7 +61,11 @@ def made_up_table(
 
 
 def made_up_pair(
-    random: np.random.Generator, images: int, rates: np.ndarray, skills: np.ndarray, thresholds: np.ndarray = THRESHOLDS
+    random: np.random.Generator,
+    images: int,
+    rates: np.ndarray,
+    skills: np.ndarray,
+    thresholds: np.ndarray = THRESHOLDS,
 ) -> tuple[Objects, list[MatchTable]]:
     """Return objects and what detectors of ``skills`` [M, C] make of the same images."""
     objects = made_up_objects(random, images, rates)

@@ -1,0 +1,82 @@
+"""Intervals and p values from draws of images, and of seeds (Efron, Annals of Statistics 1979; no torch here)."""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+TAIL = 0.025
+"""What an interval of 95% leaves out at each end."""
+
+FEWEST_SEEDS = 3
+"""Of fewer seeds the standard deviation says next to nothing: Student's t of one degree of freedom has no mean."""
+
+
+def image_draws(images: int, draws: int, *, seed: int, at_once: int) -> Iterator[np.ndarray]:
+    """Yield how often each image is drawn, [B, I] int32 with B of at most ``at_once``, ``draws`` rows in all.
+
+    A draw is as many images as there are, with replacement. The rows are the same whatever ``at_once`` is.
+    """
+    generator = np.random.default_rng(seed)
+    for first in range(0, draws, at_once):
+        number = min(at_once, draws - first)
+        weights = np.zeros((number, images), dtype=np.int32)
+        for row in weights:
+            row += np.bincount(generator.integers(images, size=images), minlength=images).astype(np.int32)
+        yield weights
+
+
+def seed_noise(values: np.ndarray, noise: np.ndarray) -> np.ndarray:
+    """Return what another choice of seeds would add to the mean of ``values`` [S, K], for each draw, [B, K].
+
+    The standard error of the mean times Student's t of S - 1 degrees of freedom: the distribution of the true mean
+    given S normal values when nothing was known of it before (Box and Tiao, "Bayesian Inference in Statistical
+    Analysis", 1973, 2.4). Drawing the seeds themselves with replacement would make intervals of few seeds far too
+    short. Variance over seeds is taken on the given images, and so added to that over images.
+
+    Args:
+        noise: [B], draws of Student's t.
+    """
+    error = np.asarray(values.std(axis=0, ddof=1) / np.sqrt(len(values)))
+    scaled: np.ndarray = noise[:, None] * error
+    return scaled
+
+
+def percentiles(draws: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the percentile interval of draws [B, ...], those without a value (NaN) left out."""
+    low, high = np.nanquantile(draws, [TAIL, 1 - TAIL], axis=0, method="weibull")
+    return low, high
+
+
+def reflected(estimate: np.ndarray, draws: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the basic interval of an estimate [...] from its draws [B, ...]: the percentiles, mirrored at it.
+
+    AP of few objects is too high, as precision is the best at any higher recall, and AP of a draw, in which objects
+    repeat, is higher still. Mirroring takes that out where percentiles double it. In a difference it cancels.
+    """
+    low, high = percentiles(draws)
+    return 2 * estimate - high, 2 * estimate - low
+
+
+def p_values(differences: np.ndarray) -> np.ndarray:
+    """Return two-sided p values of draws [B, ...] of differences: what of them lies on the rarer side of 0.
+
+    Counted with the set itself as one more draw (Davison and Hinkley, "Bootstrap Methods", 1997, 4.2), so that the
+    least is 2 / (B + 1); below 0.05 just where 0 is outside the percentile interval.
+    """
+    counts = np.minimum((differences <= 0).sum(axis=0), (differences >= 0).sum(axis=0))
+    defined = (~np.isnan(differences)).sum(axis=0)
+    return np.minimum(1, 2 * (counts + 1) / (defined + 1))
+
+
+def holm(values: Sequence[float]) -> list[float]:
+    """Return p values corrected for their number, in their order (Holm, Scand. J. Statist. 1979)."""
+    order = np.argsort(values)
+    corrected = np.array(values)[order] * np.arange(len(order), 0, -1)
+    result = np.empty(len(order))
+    result[order] = np.minimum(1, np.maximum.accumulate(corrected))
+    return result.tolist()
+
+
+def draws_needed(comparisons: int) -> int:
+    """Return of how many draws the least p value, corrected for so many comparisons, is below 0.05."""
+    return 40 * comparisons
