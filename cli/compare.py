@@ -64,9 +64,8 @@ def compare(
     comparison = compare_runs(
         folders, metrics=metric, draws=draws, seed=seed, baseline=baseline, annotations=annotations
     )
-    console = Console(highlight=False, markup=False)
-    if not console.is_terminal:  # a file has room for whole lines
-        console = Console(highlight=False, markup=False, width=200)
+    # Wider than any table: a narrow terminal wraps the lines, and numbers are never cut off.
+    console = Console(highlight=False, markup=False, width=1000)
     console.print(terminal(comparison, classes=classes))
     if output is not None:
         write(comparison, output)

@@ -127,7 +127,10 @@ def _drawn(
 
 
 def _ground_truth(run: Run, annotations: Path | None, *, masks: bool) -> GroundTruth:
-    path = annotations or dataset_files(run.cfg.dataset).val_annotations
+    try:
+        path = annotations or dataset_files(run.cfg.dataset).val_annotations
+    except UserError as error:
+        raise UserError(f"{error} (or, for comparisons, --annotations JSON of the validation set)") from error
     if not path.is_file():
         raise UserError(f"{path}: no such file; give the validation set's annotation file as --annotations")
     if build.fingerprint(path) != run.validation:
@@ -156,12 +159,14 @@ def _notes(methods: Sequence[Method], draws: int, comparisons: int) -> Iterator[
         "; ± is the standard deviation over seeds" if several else ""
     )
     few = [method.name for method in methods if len(method.runs) < bootstrap.FEWEST_SEEDS]
-    if few:
-        yield (f"seeds are not in the intervals of {', '.join(few)}: that takes {bootstrap.FEWEST_SEEDS} seeds")
+    if len(few) == len(methods):
+        yield f"Seeds are not in the intervals: that takes {bootstrap.FEWEST_SEEDS} of a method"
+    elif few:
+        yield (f"Seeds are not in the intervals of {', '.join(few)}: that takes {bootstrap.FEWEST_SEEDS} seeds")
     if comparisons:
-        yield f"p values are corrected for {comparisons} comparisons (Holm)"
+        yield f"The p values are corrected for {comparisons} comparisons (Holm)"
     if comparisons and draws < bootstrap.draws_needed(comparisons):
         yield (
-            f"with {draws} draws no p value of {comparisons} comparisons can be below 0.05; "
+            f"With {draws} draws no p value of {comparisons} comparisons can be below 0.05; "
             f"try --draws {bootstrap.draws_needed(comparisons)}"
         )

@@ -17,7 +17,6 @@ COLUMNS = (
     "group", "instances", "value", "deviation", "low", "high", "p", "verdict",
 )  # fmt: skip
 
-STAR = "*"
 TEX = {
     "&": r"\&",
     "%": r"\%",
@@ -63,8 +62,8 @@ def markdown(comparison: Comparison) -> str:
         for number, row in enumerate(rows):
             place = [row.method.framework, row.method.backbone] if number == 0 else ["", ""]
             cells = [*place, row.method.name, *_cells(row)]
-            lines.append("| " + " | ".join(cell.replace("|", r"\|") for cell in cells) + " |")
-    return "\n".join([*lines, "", *(f"{note}.  " for note in _notes(comparison))]) + "\n"
+            lines.append("| " + " | ".join(map(_markdown, cells)) + " |")
+    return "\n".join([*lines, "", *(f"{_markdown(note)}.  " for note in _notes(comparison))]) + "\n"
 
 
 def latex(comparison: Comparison) -> str:
@@ -96,7 +95,7 @@ def _lines(comparison: Comparison) -> Iterator[dict[str, object]]:
             line = names | {"what": "estimate", "kind": metric.kind, "metric": metric.name}
             yield line | asdict(estimate)
         names["baseline"] = comparison.baseline
-        for metric, difference in zip(comparison.metrics, row.differences, strict=True):
+        for metric, difference in zip(comparison.metrics, row.differences, strict=bool(row.differences)):
             line = names | {"what": "difference", "kind": metric.kind, "metric": metric.name}
             yield line | _numbers(difference) | {"verdict": difference.verdict}
         for each in row.classes:
@@ -119,7 +118,7 @@ def _blocks(comparison: Comparison) -> list[list[Row]]:
 
 def _cells(row: Row) -> list[str]:
     """Return a row's metrics with their intervals, a star at those that differ from the baseline's."""
-    stars = [STAR if difference.verdict == "differs" else "" for difference in row.differences]
+    stars = ["*" if difference.verdict == "differs" else "" for difference in row.differences]
     return [
         " ".join(filter(None, [percent(each.value, each.deviation) + star, interval(each.low, each.high)]))
         for each, star in zip(row.estimates, stars or [""] * len(row.estimates), strict=True)
@@ -129,13 +128,13 @@ def _cells(row: Row) -> list[str]:
 def _notes(comparison: Comparison) -> list[str]:
     if len(comparison.rows) == 1:
         return list(comparison.notes)
-    star = f"{STAR} differs from {comparison.baseline} (p < 0.05); others are not distinguishable from it"
+    star = f"* differs from {comparison.baseline} (p < 0.05); others are not distinguishable from it"
     return [*comparison.notes, star]
 
 
 def _plain(metric: Metric, metrics: Sequence[Metric]) -> str:
     name, subscript = _parts(metric, metrics)
-    return f"{name}_{subscript}" if subscript else name
+    return f"{name}{'' if subscript.isdecimal() else '_'}{subscript}" if subscript else name
 
 
 def _mathematical(metric: Metric, metrics: Sequence[Metric]) -> str:
@@ -152,11 +151,15 @@ def _parts(metric: Metric, metrics: Sequence[Metric]) -> tuple[str, str]:
     return stem, ",".join(filter(None, words))
 
 
+def _markdown(text: str) -> str:
+    return text.replace("|", r"\|").replace("*", r"\*")
+
+
 def _escaped(text: str) -> str:
     return "".join(TEX.get(character, character) for character in text)
 
 
 def _set(cell: str) -> str:
     """Return a cell with its interval in small type."""
-    number, bracket, rest = cell.replace("±", r"$\pm$").partition(" [")
+    number, bracket, rest = cell.replace("±", r"$\pm$").replace("*", "$^*$").partition(" [")
     return rf"{number} {{\scriptsize [{rest}}}" if bracket else number

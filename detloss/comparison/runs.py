@@ -1,7 +1,6 @@
 """Run folders that are to be compared: read, checked against one another, sorted into methods and named."""
 
 import json
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -147,14 +146,19 @@ def baseline_of(methods: Sequence[Method], baseline: Path | None) -> int:
 
 
 def _named(methods: Sequence[list[Run]]) -> list[Method]:
+    """Name methods by their loss and settings; where that is not enough by their folders, or by number."""
     firsts = [method[0] for method in methods]
     names = [" ".join([run.loss, *_settings_that_differ(run, firsts)]) for run in firsts]
-    for settled in (False, True):  # by the name of the folder where that is not enough, and by number
-        counts = Counter(zip(map(_choices, firsts), names, strict=True))
-        for number, run in enumerate(firsts):
-            if counts[_choices(run), names[number]] > 1:
-                names[number] += f" #{number + 1}" if settled else f" ({run.folder.name})"
-    return [Method(name, tuple(runs)) for name, runs in zip(names, methods, strict=True)]
+    settled = list(names)
+    for number, run in enumerate(firsts):
+        alike = [
+            i for i, other in enumerate(firsts) if (_choices(other), names[i]) == (_choices(run), names[number])
+        ]
+        folders = {firsts[i].folder.name for i in alike}
+        if len(alike) > 1:
+            own = run.folder.name if len(folders) == len(alike) else f"#{alike.index(number) + 1}"
+            settled[number] += f" ({own})"
+    return [Method(name, tuple(runs)) for name, runs in zip(settled, methods, strict=True)]
 
 
 def _choices(run: Run) -> tuple[str, str]:

@@ -34,7 +34,7 @@ class Sample:
 
     def interval(self) -> tuple[np.ndarray, np.ndarray]:
         """Return the ends of 95% intervals, [K] each, over images and, with enough of them, over seeds."""
-        return bootstrap.reflected(self.values, self.draws if self.seeds is None else self.draws + self.seeds)
+        return bootstrap.centred(self.values, self.draws if self.seeds is None else self.draws + self.seeds)
 
     def less(self, other: "Sample") -> tuple[np.ndarray, np.ndarray]:
         """Return how much larger its numbers are, [K] and [B, K], in the same draws of images.

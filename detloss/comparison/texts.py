@@ -12,13 +12,14 @@ def percent(value: float, deviation: float | None = None) -> str:
 
 def signed(value: float) -> str:
     """Return ``+1.2``, or ``-`` where there is no value."""
-    return "-" if isnan(value) else f"{100 * value:+.1f}"
+    return "-" if isnan(value) else f"{round(100 * value, 1) + 0.0:+.1f}"  # plus zero: no -0.0
 
 
 def interval(low: float, high: float, *, signs: bool = False) -> str:
     """Return ``[1.2, 3.4]``, or nothing where there is none."""
-    form = "+.1f" if signs else ".1f"
-    return "" if isnan(low) or isnan(high) else f"[{100 * low:{form}}, {100 * high:{form}}]"
+    if isnan(low) or isnan(high):
+        return ""
+    return f"[{signed(low)}, {signed(high)}]" if signs else f"[{percent(low)}, {percent(high)}]"
 
 
 def p_value(p: float | None) -> str:

@@ -47,14 +47,16 @@ def percentiles(draws: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return low, high
 
 
-def reflected(estimate: np.ndarray, draws: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the basic interval of an estimate [...] from its draws [B, ...]: the percentiles, mirrored at it.
+def centred(estimate: np.ndarray, draws: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the percentile interval of draws [B, ...] moved so that their mean is the estimate [...], in 0..1.
 
-    AP of few objects is too high, as precision is the best at any higher recall, and AP of a draw, in which objects
-    repeat, is higher still. Mirroring takes that out where percentiles double it. In a difference it cancels.
+    It is about other sets of this size. AP of few objects is too high, as precision is the best at any higher
+    recall; in draws, whose objects repeat, it is higher still, which moving takes out again. A difference of two
+    runs needs none of this: there the two cancel.
     """
     low, high = percentiles(draws)
-    return 2 * estimate - high, 2 * estimate - low
+    shift = estimate - np.nanmean(draws, axis=0)
+    return np.clip(low + shift, 0, 1), np.clip(high + shift, 0, 1)
 
 
 def p_values(differences: np.ndarray) -> np.ndarray:
