@@ -39,11 +39,11 @@ def made_up_table(
     found = np.flatnonzero(random.random(len(objects)) < 1 / (1 + np.exp(-1.5 - ease)))
     score = 1 / (1 + np.exp(-0.5 - ease[found] - random.normal(0, 1, len(found))))
     iou = 0.5 + 0.5 * random.beta(np.exp(0.8 + 0.3 * ease[found]), 1.5)
-    rates = clutter[:, None] * np.exp(-0.5 * skill) * 0.4
+    rates = clutter[:, None] * np.exp(-0.5 * skill) * 1.5
     image, category = np.nonzero(counts := random.poisson(rates))
     repeats = counts[image, category]
     image, category = np.repeat(image, repeats), np.repeat(category, repeats)
-    mistaken = 1 / (1 + np.exp(1.5 - random.normal(0, 1.2, len(image))))
+    mistaken = 1 / (1 + np.exp(3 - random.normal(0, 1.5, len(image))))
     columns = (
         np.concatenate([objects.image[found], image]),
         np.concatenate([objects.category[found], category]),
