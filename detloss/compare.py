@@ -65,7 +65,7 @@ def compare_runs(
     of_metrics, of_classes = samples(
         sets, asked, runs[0].groups, len(ground_truth.image_ids), draws=draws, seed=seed
     )
-    rows = result.rows(methods, base, of_metrics, of_classes, ground_truth, runs[0].groups)
+    rows = result.rows(methods, base, of_metrics, of_classes, ground_truth, runs[0].groups, seed)
     return Comparison(asked, methods[base].name, rows, tuple(_notes(methods, draws, comparisons)))
 
 
@@ -90,12 +90,11 @@ def samples(
     of_metrics: list[Sample] = []
     of_classes: list[Sample] = []
     last = 0
-    for number, of_method in enumerate(sets):
+    for of_method in sets:
         first, last = last, last + len(of_method)
         for kind, found in enumerate((of_metrics, of_classes)):
-            generator = np.random.default_rng((seed, number))  # the same noise of seeds for both
             values = np.concatenate([parts[kind] for parts in once[first:last]])
-            found.append(Sample.of(values, np.stack([parts[kind] for parts in drawn[first:last]]), generator))
+            found.append(Sample.of(values, np.stack([parts[kind] for parts in drawn[first:last]])))
     return of_metrics, of_classes
 
 
@@ -142,8 +141,8 @@ def _weighted(run: Run, ground_truth: GroundTruth, metrics: Sequence[Metric]) ->
     """Match a run's predictions, and keep what its metrics take."""
     kinds = dict.fromkeys(metric.kind for metric in metrics)
     detections = read_detections(ground_truth, run.predictions, masks=any(kind != "bbox" for kind in kinds))
-    evaluator = run.cfg.evaluator
-    objects, counted, lenient = counting(evaluator.name, ground_truth, detections, evaluator.max_detections)
+    name, limit = str(run.cfg.evaluator.name), int(run.cfg.evaluator.get("max_detections", 0))
+    objects, counted, lenient = counting(name, ground_truth, detections, limit)
     weighted = {}
     for kind in kinds:
         table = match_table(counted, objects, kind, categories=len(ground_truth.names), lenient=lenient)

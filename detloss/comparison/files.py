@@ -95,7 +95,7 @@ def _lines(comparison: Comparison) -> Iterator[dict[str, object]]:
             line = names | {"what": "estimate", "kind": metric.kind, "metric": metric.name}
             yield line | asdict(estimate)
         names["baseline"] = comparison.baseline
-        for metric, difference in zip(comparison.metrics, row.differences, strict=bool(row.differences)):
+        for metric, difference in zip(comparison.metrics, row.differences, strict=False):  # the baseline has none
             line = names | {"what": "difference", "kind": metric.kind, "metric": metric.name}
             yield line | _numbers(difference) | {"verdict": difference.verdict}
         for each in row.classes:
@@ -133,22 +133,24 @@ def _notes(comparison: Comparison) -> list[str]:
 
 
 def _plain(metric: Metric, metrics: Sequence[Metric]) -> str:
-    name, subscript = _parts(metric, metrics)
-    return f"{name}{'' if subscript.isdecimal() else '_'}{subscript}" if subscript else name
+    name, subscripts = _parts(metric, metrics)
+    if subscripts and subscripts[0].isdecimal():
+        name += subscripts.pop(0)
+    return "_".join([name, *subscripts])
 
 
 def _mathematical(metric: Metric, metrics: Sequence[Metric]) -> str:
-    name, subscript = _parts(metric, metrics)
-    return rf"{name}$_\mathrm{{{subscript}}}$" if subscript else name
+    name, subscripts = _parts(metric, metrics)
+    return rf"{name}$_\mathrm{{{','.join(subscripts)}}}$" if subscripts else name
 
 
-def _parts(metric: Metric, metrics: Sequence[Metric]) -> tuple[str, str]:
-    """Return a metric's name and subscript as in ECM's tables: mAP by kind, and the kind where it is another's."""
+def _parts(metric: Metric, metrics: Sequence[Metric]) -> tuple[str, list[str]]:
+    """Return a metric's name and subscripts as in ECM's tables; the kind unless it is the first one's."""
     if metric.name == "AP":
-        return "mAP", metric.kind
+        return "mAP", [metric.kind]
     stem, rest = (metric.name[:2], metric.name[2:]) if metric.name.startswith("AP") else (metric.name, "")
     words = [rest] if metric.kind == metrics[0].kind else [rest, metric.kind]
-    return stem, ",".join(filter(None, words))
+    return stem, [word for word in words if word]
 
 
 def _markdown(text: str) -> str:

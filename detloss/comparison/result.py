@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import isnan
 
 import numpy as np
 
@@ -36,6 +37,8 @@ class Difference:
 
     @property
     def verdict(self) -> str:
+        if isnan(self.value):
+            return "undefined"
         if self.identical:
             return "identical"
         return "differs" if self.p is not None and self.p < SIGNIFICANT else "not distinguishable"
@@ -80,33 +83,36 @@ def rows(
     classes: Sequence[Sample],
     ground_truth: GroundTruth,
     groups: Sequence[str],
+    seed: int,
 ) -> tuple[Row, ...]:
     """Compare every method with that at ``base``; p values are corrected for the number of all differences (Holm).
 
     Args:
         metrics, classes: of every method, the metrics and the first of them by class.
         groups: the frequency group of every class.
+        seed: of the noise of seeds.
     """
     others = [index for index in range(len(methods)) if index != base]
-    against = {index: metrics[index].less(metrics[base]) for index in others}
+    generator = np.random.default_rng((seed, 1))  # apart from that of images
+    against = {index: metrics[index].less(metrics[base], generator) for index in others}
     p = {index: bootstrap.p_values(draws) for index, (_, draws) in against.items()}
     corrected = bootstrap.holm([value for index in others for value in p[index].tolist()])
     found = []
     for index, method in enumerate(methods):
-        estimates = _estimates(metrics[index])
+        estimates = _estimates(metrics[index], generator)
         if index == base:
             found.append(Row(method, estimates, (), ()))
             continue
         place = others.index(index) * len(estimates)
         differences = _differences(*against[index], corrected[place : place + len(estimates)])
-        by_class = _class_differences(classes[index], classes[base], ground_truth, groups)
+        by_class = _class_differences(classes[index], classes[base], ground_truth, groups, generator)
         found.append(Row(method, estimates, differences, by_class))
     return tuple(found)
 
 
-def _estimates(sample: Sample) -> tuple[Estimate, ...]:
+def _estimates(sample: Sample, generator: np.random.Generator) -> tuple[Estimate, ...]:
     deviation = [None] * len(sample.values) if sample.deviation is None else sample.deviation.tolist()
-    low, high = sample.interval()
+    low, high = sample.interval(generator)
     columns = zip(sample.values.tolist(), deviation, low.tolist(), high.tolist(), strict=True)
     return tuple(Estimate(*column) for column in columns)
 
@@ -121,10 +127,14 @@ def _differences(
 
 
 def _class_differences(
-    sample: Sample, baseline: Sample, ground_truth: GroundTruth, groups: Sequence[str]
+    sample: Sample,
+    baseline: Sample,
+    ground_truth: GroundTruth,
+    groups: Sequence[str],
+    generator: np.random.Generator,
 ) -> tuple[ClassDifference, ...]:
     """Return the differences of the classes that have objects, the largest gain first."""
-    found = _differences(*sample.less(baseline), [None] * len(groups))
+    found = _differences(*sample.less(baseline, generator), [None] * len(groups))
     classes = [
         ClassDifference(*columns)
         for columns in zip(

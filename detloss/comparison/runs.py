@@ -23,6 +23,9 @@ FRAMEWORKS = {
 CHOICES = ("loss", "model", "backbone")
 """Groups with names: their settings only tell runs apart that made the same choices."""
 
+NEEDED = ("loss.name", "model.name", "model.masks", "backbone.depth", "evaluator.name", "dataset.groups")
+"""What a config must say for its run to be named and scored."""
+
 MOST_SETTINGS = 4
 
 
@@ -90,6 +93,9 @@ def read_run(folder: Path) -> Run:
     if predictions is None:
         raise UserError(f"{folder} holds no {' or '.join(PREDICTIONS)}; let its training finish: the same command")
     settings = run_folder.flat(OmegaConf.to_container(cfg))
+    for key in NEEDED:
+        if OmegaConf.select(cfg, key, default=...) is ...:
+            raise UserError(f"{home / 'config.yaml'} has no '{key}'; expected the config of a detloss run")
     if calibrated:
         settings["calibration"] = folder.name.removeprefix("calibrated-")
     return Run(folder, predictions, cfg, settings, run_folder.read_stats(home), _validation(home))
@@ -112,7 +118,7 @@ def require_same_validation(runs: Sequence[Run]) -> None:
                 f"{pair} sort classes into different frequency groups; train with equal dataset.groups"
             )
         for key in ("name", "max_detections"):
-            ours, theirs = run.cfg.evaluator[key], first.cfg.evaluator[key]
+            ours, theirs = run.cfg.evaluator.get(key), first.cfg.evaluator.get(key)
             if ours != theirs:
                 raise UserError(f"{pair} are scored differently: evaluator.{key} is {ours} and {theirs}")
 

@@ -9,39 +9,42 @@ from detloss.evaluation import bootstrap
 
 @dataclass(frozen=True, eq=False)
 class Sample:
-    """Numbers of a method, [K], and in B draws of images, [B, K]; NaN where there is nothing to measure.
+    """K numbers of a method, the means over its seeds; NaN where there is nothing to measure.
 
     Attributes:
+        values: [K], on the set; ``draws`` [B, K], in draws of its images.
         deviation: [K], the standard deviation over seeds, None of one seed.
-        seeds: [B, K], what another choice of seeds would add in each draw, None of too few seeds to tell.
+        seeds: how many there are.
     """
 
     values: np.ndarray
-    deviation: np.ndarray | None
     draws: np.ndarray
-    seeds: np.ndarray | None
+    deviation: np.ndarray | None
+    seeds: int
 
     @classmethod
-    def of(cls, values: np.ndarray, draws: np.ndarray, generator: np.random.Generator) -> "Sample":
-        """Average runs of S seeds, [S, K] and [S, B, K]; ``generator`` draws the noise of seeds."""
-        number = len(values)
-        deviation = values.std(axis=0, ddof=1) if number > 1 else None
-        seeds = None
-        if number >= bootstrap.FEWEST_SEEDS:
-            noise = np.asarray(generator.standard_t(number - 1, size=draws.shape[1]))
-            seeds = bootstrap.seed_noise(values, noise)
-        return cls(values.mean(axis=0), deviation, draws.mean(axis=0), seeds)
+    def of(cls, values: np.ndarray, draws: np.ndarray) -> "Sample":
+        """Average runs of S seeds, [S, K] and [S, B, K]."""
+        deviation = values.std(axis=0, ddof=1) if len(values) > 1 else None
+        return cls(values.mean(axis=0), draws.mean(axis=0), deviation, len(values))
 
-    def interval(self) -> tuple[np.ndarray, np.ndarray]:
+    def interval(self, generator: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         """Return the ends of 95% intervals, [K] each, over images and, with enough of them, over seeds."""
-        return bootstrap.centred(self.values, self.draws if self.seeds is None else self.draws + self.seeds)
+        return bootstrap.centred(self.values, self.draws + _noise([self], generator))
 
-    def less(self, other: "Sample") -> tuple[np.ndarray, np.ndarray]:
+    def less(self, other: "Sample", generator: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         """Return how much larger its numbers are, [K] and [B, K], in the same draws of images.
 
-        Seeds count when there are enough of both; their noise is independent.
+        Other seeds are drawn when there are enough of both; those of two methods have nothing in common.
         """
-        draws = self.draws - other.draws
-        if self.seeds is not None and other.seeds is not None:
-            draws = draws + self.seeds - other.seeds
+        draws = self.draws - other.draws + _noise([self, other], generator)
         return self.values - other.values, draws
+
+
+def _noise(samples: list[Sample], generator: np.random.Generator) -> np.ndarray | float:
+    """Return what other seeds would add to a difference, 0 where there are too few of them to tell."""
+    errors = [each.deviation / np.sqrt(each.seeds) for each in samples if each.deviation is not None]
+    if min(each.seeds for each in samples) < bootstrap.FEWEST_SEEDS:
+        return 0.0
+    seeds = np.array([each.seeds for each in samples])
+    return bootstrap.seed_noise(np.stack(errors), seeds, len(samples[0].draws), generator)

@@ -25,25 +25,30 @@ def image_draws(images: int, draws: int, *, seed: int, at_once: int) -> Iterator
         yield weights
 
 
-def seed_noise(values: np.ndarray, noise: np.ndarray) -> np.ndarray:
-    """Return what another choice of seeds would add to the mean of ``values`` [S, K], for each draw, [B, K].
+def seed_noise(errors: np.ndarray, seeds: np.ndarray, draws: int, generator: np.random.Generator) -> np.ndarray:
+    """Return what other choices of seeds would add to a sum or difference of M means, [B, K].
 
-    The standard error of the mean times Student's t of S - 1 degrees of freedom: the distribution of the true mean
-    given S normal values when nothing was known of it before (Box and Tiao, "Bayesian Inference in Statistical
-    Analysis", 1973, 2.4). Drawing the seeds themselves with replacement would make intervals of few seeds far too
-    short. Variance over seeds is taken on the given images, and so added to that over images.
+    Student's t times the standard error of all, with the degrees of freedom of Welch (Biometrika 1947) and
+    Satterthwaite (Biometrics 1946); of one mean they are S - 1. Drawing the seeds themselves with replacement
+    would make intervals of few seeds far too short. The variance over seeds is taken on the given images, and so
+    it adds to that over images.
 
     Args:
-        noise: [B], draws of Student's t.
+        errors: [M, K], standard errors of the means over seeds.
+        seeds: [M], their numbers.
     """
-    error = np.asarray(values.std(axis=0, ddof=1) / np.sqrt(len(values)))
-    scaled: np.ndarray = noise[:, None] * error
-    return scaled
+    total = (errors**2).sum(axis=0)
+    parts = (errors**4 / (seeds[:, None] - 1)).sum(axis=0)
+    freedom = np.where(parts > 0, total**2 / np.where(parts > 0, parts, 1), 1)
+    noise: np.ndarray = generator.standard_t(freedom, size=(draws, len(freedom))) * np.sqrt(total)
+    return noise
 
 
 def percentiles(draws: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return the percentile interval of draws [B, ...], those without a value (NaN) left out."""
-    low, high = np.nanquantile(draws, [TAIL, 1 - TAIL], axis=0, method="weibull")
+    undefined = np.isnan(draws).all(axis=0)
+    ends = np.nanquantile(np.where(undefined, 0, draws), [TAIL, 1 - TAIL], axis=0, method="weibull")
+    low, high = np.where(undefined, np.nan, ends)
     return low, high
 
 
@@ -55,7 +60,7 @@ def centred(estimate: np.ndarray, draws: np.ndarray) -> tuple[np.ndarray, np.nda
     runs needs none of this: there the two cancel.
     """
     low, high = percentiles(draws)
-    shift = estimate - np.nanmean(draws, axis=0)
+    shift = estimate - np.nanmean(np.where(np.isnan(low), 0, draws), axis=0)
     return np.clip(low + shift, 0, 1), np.clip(high + shift, 0, 1)
 
 

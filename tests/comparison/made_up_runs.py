@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import yaml
+from pycocotools import mask as coco_mask
 
 Json = dict[str, object]
 CLASSES = {2: "rare", 5: "common", 9: "frequent"}
@@ -20,7 +21,7 @@ def scene(random: np.random.Generator) -> Json:
             for _ in range(int(random.integers(0, 3))):
                 box = [*random.uniform(0, 60, 2), *random.uniform(20, 40, 2)]
                 row = {"id": len(annotations) + 1, "image_id": image["id"], "category_id": category, "iscrowd": 0}
-                annotations.append(row | {"bbox": box, "area": box[2] * box[3]})
+                annotations.append(row | {"bbox": box, "area": box[2] * box[3], "segmentation": [_outline(box)]})
     categories = [{"id": number, "name": name} for number, name in CLASSES.items()]
     return {"images": images, "annotations": annotations, "categories": categories}
 
@@ -67,6 +68,19 @@ def write_run(folder: Path, annotations: Path, quality: float, random: int, sett
     return folder
 
 
+def _outline(box: list[float]) -> list[float]:
+    """Return a diamond within the box as a polygon."""
+    x, y, width, height = box
+    corners = [x, y + height / 2, x + width / 2, y, x + width, y + height / 2, x + width / 2, y + height]
+    return [float(value) for value in corners]
+
+
+def _mask(box: list[float]) -> Json:
+    """Return the run lengths of a diamond that is a little too narrow."""
+    (encoded,) = coco_mask.frPyObjects([_outline([*box[:2], 0.85 * box[2], box[3]])], 100, 100)
+    return {"size": [100, 100], "counts": encoded["counts"].decode()}
+
+
 def _detections(content: Json, quality: float, random: np.random.Generator) -> list[Json]:
     rows: list[Json] = []
     for each in content["annotations"]:  # type: ignore[attr-defined]
@@ -75,4 +89,4 @@ def _detections(content: Json, quality: float, random: np.random.Generator) -> l
             rows.append(found | {"score": random.uniform(0.3, 1)})
         if random.random() < 0.5:
             rows.append(found | {"bbox": [0, 0, 5, 5], "score": random.uniform(0, 0.7)})
-    return rows
+    return [row | {"segmentation": _mask(row["bbox"])} for row in rows]  # type: ignore[arg-type]

@@ -135,6 +135,7 @@ def test_runs_that_cannot_be_compared_are_refused(made_up_run: Make, tmp_path: P
         "holds no predictions.npz or predictions.json": made_up_run("e"),
         "no fingerprint": made_up_run("f"),
         "no run in": tmp_path / "nowhere",
+        "has no 'loss.name'": made_up_run("h", loss={}),
     }
     (tmp_path / "b" / "stats.json").write_text(json.dumps(moved))
     (tmp_path / "e" / "predictions.json").unlink()
@@ -149,6 +150,8 @@ def test_runs_that_cannot_be_compared_are_refused(made_up_run: Make, tmp_path: P
         compare_runs([first], metrics="segm/AP")
     with pytest.raises(UserError, match=r"--baseline .*nowhere: not among"):
         compare_runs([first], baseline=tmp_path / "nowhere")
+    with pytest.raises(UserError, match=r"dataset.train.annotations=gone: no such file \(or.*--annotations"):
+        compare_runs([made_up_run("i", dataset__train={"annotations": "gone", "images": "gone"})])
     other = tmp_path / "other.json"
     other.write_text("{}")
     with pytest.raises(UserError, match="is not the file"):
@@ -189,6 +192,28 @@ def test_the_tables_have_the_shape_of_ecms_table_1(comparison: Comparison) -> No
     assert r"AP$_\mathrm{r}$ & mAP$_\mathrm{bbox}$ & AP$_\mathrm{50}$ & oLRP" in rows[0]
     assert r"bce\_x|y" in rows[2] and "$^*$ {" in rows[2] and r"$\pm$" in rows[1]
     assert text.count(r"\midrule") == 2 and text.count("{") == text.count("}") and "±" not in text
+
+
+def test_runs_with_masks_have_the_columns_of_ecms_table_1(made_up_run: Make, tmp_path: Path) -> None:
+    runs = [made_up_run(name, 0.6, model__name="maskrcnn", model__masks=True, loss__name=name) for name in "ab"]
+    found = compare_runs(runs, draws=20)
+    head = markdown(found).splitlines()[0]
+    assert head == "| Framework | Backbone | Method | mAP_segm | AP_r | AP_c | AP_f | mAP_bbox |"
+    result = evaluate_coco(tmp_path / "instances_val.json", runs[0] / "predictions.json", groups=GROUPS).metrics
+    expected = [result["segm"][name] for name in ("AP", "APr", "APc", "APf")] + [result["bbox"]["AP"]]
+    values = [each.value for each in found.rows[0].estimates]
+    assert values == pytest.approx(expected, rel=0, abs=1e-12) and values[0] != values[4]
+    boundary = compare_runs(runs, metrics="boundary/AP,AP50,bbox/AP50", draws=20)
+    assert "| mAP_boundary | AP50_segm | AP50_bbox |" in markdown(boundary)
+
+
+def test_what_no_object_can_measure_is_undefined(made_up_run: Make) -> None:
+    runs = [made_up_run("a"), made_up_run("b", loss__name="ecm")]
+    found = compare_runs(runs, metrics="AP,APl", draws=20)
+    assert [verdict.verdict for verdict in found.rows[1].differences] == ["identical", "undefined"]
+    assert markdown(found).splitlines()[2].endswith(" | - |")
+    (line,) = [row for row in csv.DictReader(io.StringIO(csv_text(found))) if row["verdict"] == "undefined"]
+    assert line["value"] == line["low"] == line["high"] == ""
 
 
 def test_the_csv_has_every_number(comparison: Comparison, tmp_path: Path) -> None:

@@ -28,17 +28,18 @@ def test_the_interval_of_a_known_difference_covers_it_in_93_to_97_percent_of_set
     before, after = (measure(metrics, weighted, GROUPS, once)[0][0] for weighted in world)
     truth = after - before
     covered, distinguished, own, lengths = [], [], [], []
+    random = np.random.default_rng(2)
     for number in range(SETS):
         objects, tables = made_up_pair(np.random.default_rng((1, number)), IMAGES, rates, skills)
         assert np.bincount(objects.category).min() >= 30
         sets = [[{("bbox", 0): WeightedAP.of(table, objects)}] for table in tables]
         (base, better), _ = samples(sets, metrics, GROUPS, IMAGES, draws=DRAWS, seed=number)
-        _, draws = better.less(base)
+        _, draws = better.less(base, random)
         low, high = bootstrap.percentiles(draws)
         covered.append((low <= truth) & (truth <= high))
         distinguished.append(bootstrap.p_values(draws) < 0.05)
         lengths.append(high - low)
-        own.append((base.values, *base.interval()))
+        own.append((base.values, *base.interval(random)))
     expected = np.mean([values for values, _, _ in own], axis=0)
     of_own = np.mean([(low <= expected) & (expected <= high) for _, low, high in own], axis=0)
     shares = np.mean(covered, axis=0)

@@ -53,6 +53,11 @@ def test_p_values_are_corrected_as_in_holms_worked_example() -> None:
 
 def test_the_seeds_interval_is_students() -> None:
     values = np.array([[0.30], [0.34], [0.35]])  # standard deviation 0.02646, standard error 0.01528
-    noise = np.random.default_rng(0).standard_t(2, size=200_000)
-    low, high = bootstrap.percentiles(bootstrap.seed_noise(values, noise))
+    errors = values.std(axis=0, ddof=1) / 3**0.5
+    random = np.random.default_rng(0)
+    low, high = bootstrap.percentiles(bootstrap.seed_noise(errors[None], np.array([3]), 200_000, random))
     assert (low[0], high[0]) == pytest.approx((-4.303 * 0.01528, 4.303 * 0.01528), rel=0.02)  # t of 2, tables
+    # Of two such means Welch's t has 4 degrees of freedom: 2.776 by tables.
+    twice = bootstrap.seed_noise(np.stack([errors, errors]), np.array([3, 3]), 200_000, random)
+    assert bootstrap.percentiles(twice)[1][0] == pytest.approx(2.776 * 0.01528 * 2**0.5, rel=0.02)
+    assert not bootstrap.seed_noise(np.zeros((2, 1)), np.array([3, 3]), 10, random).any()
