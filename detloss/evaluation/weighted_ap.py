@@ -17,7 +17,8 @@ class WeightedAP:
 
     The precision at a recall is the best at that recall or any higher one, so that mistakes only matter by their
     number before each hit. An image drawn twice is two images: its hits and mistakes count twice each, between
-    those with higher and those with lower scores. Matching is within an image and stays as it is.
+    those with higher and those with lower scores. Matching is within an image and stays as it is. (Of detections
+    of one image and class with equal scores, the first counts as often as it was drawn, then the second.)
 
     Attributes:
         mistakes: [K], the image of each detection that is a mistake where it finds nothing, by category, the best
