@@ -10,6 +10,7 @@ from detloss.errors import TrainingFailed, UserError
 
 from .bench import bench
 from .calibrate import calibrate
+from .compare import compare
 from .data import data
 from .doctor import doctor
 from .evaluate import evaluate
@@ -35,6 +36,10 @@ EXAMPLES = {
     "calibrate": (
         "detloss calibrate run=outputs/shapes-maskrcnn-ce method=norcal gamma=0.6",
         "detloss calibrate run=outputs/RUN method=logn batches=100 checkpoint=best",
+    ),
+    "compare": (
+        "detloss compare outputs/*-ce,seed=* outputs/*-ecm,seed=* --classes -o table.tex",
+        "detloss compare outputs/A outputs/B --metric AP,APr,oLRP --draws 5000 -o differences.csv",
     ),
     "predict": (
         "detloss predict run=outputs/shapes-maskrcnn-ecm images=photo.jpg",
@@ -70,6 +75,7 @@ def detloss(version: Version = False) -> None:
 app.command("train", cls=verb(EXAMPLES["train"]), context_settings=HYDRA_WORDS)(train)
 app.command("eval", cls=verb(EXAMPLES["eval"], ("dataset", "evaluator", "trainer")))(evaluate)
 app.command("calibrate", cls=verb(EXAMPLES["calibrate"], ("dataset", "evaluator", "trainer")))(calibrate)
+app.command("compare", cls=verb(EXAMPLES["compare"], ()))(compare)
 app.command("predict", cls=verb(EXAMPLES["predict"], ("trainer",)))(predict)
 app.command("plot", cls=verb(EXAMPLES["plot"], ("loss",)))(plot)
 app.command("stats", cls=verb(EXAMPLES["stats"]))(stats)

@@ -224,14 +224,13 @@ def describe_data(dataset: CocoDataset, validation: CocoDataset, folder: Path) -
         f"({empty} without any), {dataset.dropped_boxes} degenerate boxes dropped; "
         f"{len(validation)} validation images"
     )
-    prints = {
-        name: _fingerprint(part.annotations_path) for name, part in (("train", dataset), ("val", validation))
-    }
+    prints = {name: fingerprint(part.annotations_path) for name, part in (("train", dataset), ("val", validation))}
     content = {"fingerprints": prints, **stats.to_json()}
     (folder / "stats.json").write_text(json.dumps(content) + "\n", encoding="utf-8")
 
 
-def _fingerprint(path: Path) -> str:
+def fingerprint(path: Path) -> str:
+    """Return the SHA-256 of a file, by which another run tells whether it used the same."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

@@ -83,8 +83,8 @@ def state(folder: Path, config: Config) -> State:
         if strangers:
             raise UserError(f"{folder} holds {strangers} but no config.yaml; choose another output_dir")
         return State.NEW
-    saved = _flat(_read_plain(folder / "config.yaml"))
-    changes = difference(saved, _flat(config))
+    saved = flat(_read_plain(folder / "config.yaml"))
+    changes = difference(saved, flat(config))
     lengthened = {key for key in LENGTHS if key in changes and _longer(*changes[key])}
     other = {key: change for key, change in changes.items() if key not in lengthened}
     if other:
@@ -235,14 +235,14 @@ def _file_name(text: str) -> str:
     return name
 
 
-def _flat(config: object, prefix: str = "") -> dict[str, object]:
+def flat(config: object, prefix: str = "") -> dict[str, object]:
     """Return nested dicts as one dict with dotted keys; lists stay values."""
     if not isinstance(config, Mapping) or not config:
         return {prefix: config}
-    flat: dict[str, object] = {}
+    values: dict[str, object] = {}
     for key, value in config.items():
-        flat |= _flat(value, f"{prefix}.{key}" if prefix else str(key))
-    return flat
+        values |= flat(value, f"{prefix}.{key}" if prefix else str(key))
+    return values
 
 
 def _texts(node: object) -> Iterator[str]:

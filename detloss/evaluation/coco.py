@@ -4,10 +4,12 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+
 from detloss.evaluation import official
 from detloss.evaluation.average_precision import precision, recall
 from detloss.evaluation.detections import Detections, read_detections
-from detloss.evaluation.ground_truth import GroundTruth, read_ground_truth
+from detloss.evaluation.ground_truth import GroundTruth, Objects, read_ground_truth
 from detloss.evaluation.match_table import match_table
 from detloss.evaluation.matches import matches_of
 from detloss.evaluation.measured import Measured, recall_limits
@@ -53,11 +55,8 @@ def measure_coco(
 ) -> dict[str, Measured]:
     """Measure by IoU type; the best ``max_detections`` of every image and category count."""
     categories = len(ground_truth.category_ids)
-    objects = replace(ground_truth.objects, ignored=ground_truth.objects.crowd)
-    within = detections.rank_within(detections.pairs(categories)) < max_detections
-    counting = detections.take(within).ranked()
+    objects, counting, lenient = limited(ground_truth, detections, max_detections)
     rank = counting.rank_within(counting.pairs(categories))
-    lenient = rank < 0  # nobody: a mistake is a mistake
     measured = {}
     for kind in iou_types:
         table = match_table(counting, objects, kind, categories=categories, lenient=lenient)
@@ -65,3 +64,16 @@ def measure_coco(
         outcomes = Outcomes.of(table, objects)
         measured[kind] = Measured(precision(table), matches_of(table), recalls, outcomes=outcomes)
     return measured
+
+
+def limited(
+    ground_truth: GroundTruth, detections: Detections, max_detections: int
+) -> tuple[Objects, Detections, np.ndarray]:
+    """Return the objects and the ranked detections that count by COCO's rules, and which of these are no mistakes.
+
+    The best ``max_detections`` of every image and category count; every one may be a mistake, [D] bool.
+    """
+    objects = replace(ground_truth.objects, ignored=ground_truth.objects.crowd)
+    within = detections.rank_within(detections.pairs(len(ground_truth.category_ids))) < max_detections
+    counting = detections.take(within).ranked()
+    return objects, counting, np.zeros(len(counting), dtype=bool)

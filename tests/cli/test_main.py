@@ -9,7 +9,7 @@ VERBS = ("train", "eval", "calibrate", "predict", "plot", "stats", "show", "list
 def test_help_names_every_verb_and_imports_nothing_heavy(run_verbs: Callable) -> None:
     (result,), modules = run_verbs("--help")
     assert result.code == 0
-    assert all(f" {verb} " in result.out for verb in (*VERBS, "bench"))
+    assert all(f" {verb} " in result.out for verb in (*VERBS, "compare", "bench"))
     assert not HEAVY & modules
 
 
