@@ -65,6 +65,12 @@ def each_option(cfg: DictConfig, group: str) -> dict[str, DictConfig]:
     return found
 
 
+def option_of_target(group: str, target: str) -> str:
+    """Return the option of ``group`` whose file names the class ``target``, or ``group`` where none does."""
+    found = (option for option in options(group) if f"_target_: {target}\n" in _text(group, option))
+    return next(found, group)
+
+
 def loss_targets() -> list[tuple[str, str, str]]:
     """Return (loss, stage, class path) of every head a loss has a target for."""
     import yaml

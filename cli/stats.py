@@ -13,7 +13,7 @@ import typer
 from detloss.errors import UserError
 
 from . import compose
-from .config_groups import each_option
+from .config_groups import each_option, option_of_target
 from .output import check_file, check_folder
 from .stats_table import print_table
 from .verb import Overrides
@@ -81,8 +81,7 @@ class _Run:
 
     def own_table(self, notes: list[str]) -> StatsTable:
         """Return the counts beside the chosen sampler's and loss's columns; ``notes`` take what these say."""
-        samplers = each_option(self.cfg, "sampler")
-        name = next((name for name, node in samplers.items() if node is self.cfg.sampler), "sampler")
+        name = option_of_target("sampler", str(self.cfg.sampler._target_))
         columns, epochs = self.sampling({name: self.cfg.sampler})
         of_loss = self.of_loss(self.cfg.loss)
         if not of_loss:
@@ -157,7 +156,9 @@ def _look(cfg: DictConfig, words: list[str], batches: int) -> tuple[_Run, list[s
     thresholds = build.group_thresholds(cfg)
     annotations = build.training_annotations(cfg)
     labels = None if annotations is None else ImageLabels.from_annotations(annotations)
-    counts = ClassStats.lvis_v1() if annotations is None else ClassStats.from_annotations(annotations)
+    counts = ClassStats.lvis_v1()
+    if annotations is not None and labels is not None:
+        counts = ClassStats.from_labels(labels, annotations)
     ratio, notes = _background(cfg, words, batches)
     return _Run(cfg, counts, labels, thresholds, ratio), notes
 

@@ -93,7 +93,13 @@ class ClassStats:
     @classmethod
     def from_annotations(cls, annotations: Annotations, images: np.ndarray | None = None) -> "ClassStats":
         """Count annotations that are already read, of all images or of those at the positions ``images``."""
-        labels = ImageLabels.from_annotations(annotations, images)
+        return cls.from_labels(ImageLabels.from_annotations(annotations, images), annotations, images)
+
+    @classmethod
+    def from_labels(
+        cls, labels: ImageLabels, annotations: Annotations, images: np.ndarray | None = None
+    ) -> "ClassStats":
+        """Count as `from_annotations` does, where the labels of the images are at hand."""
         annotated = np.diff(annotations.offsets) > 0  # crowds included, as the official tools count
         return cls(
             names=annotations.category_names,

@@ -16,6 +16,7 @@ from detloss.data.typed_json import TypedFile, read_typed
 
 SHARED = Path(__file__).parents[3] / "shared" / "data"
 NASTY = ["}, {", "}]", '"annotations": [', "\\", 'a "quoted" }],', "é漢", "["]
+NASTY += ['"segmentation": [[', '"segmentation": [[1]]', "[[", "]]", '\\"segmentation": [["']
 
 STYLES: dict[str, dict[str, Any]] = {
     "default": {},
@@ -110,6 +111,7 @@ def test_usual_layouts_are_read_in_chunks(
     order=st.permutations(["info", "images", "annotations", "categories"]),
     chunk=st.integers(100, 3000),
     masks=st.booleans(),
+    large=st.booleans(),
 )
 def test_no_layout_is_misread(
     tmp_path_factory: pytest.TempPathFactory,
@@ -119,12 +121,15 @@ def test_no_layout_is_misread(
     order: list[str],
     chunk: int,
     masks: bool,
+    large: bool,
 ) -> None:
     content = a_file(count, text=text, order=tuple(order))
     path = tmp_path_factory.mktemp("typed") / "file.json"
     path.write_text(json.dumps(content, **STYLES[style], ensure_ascii=False), encoding="utf-8")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(typed_json, "CHUNK", chunk)
+        patch.setattr(typed_json, "WORTH_A_PROCESS", 0 if large else 1 << 26)
+        patch.setattr(typed_json, "may_fork", lambda: False)
         found = read_typed(path, masks=masks)
     if found is not None:
         assert_same(found, content, masks=masks)
