@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from detloss.data.typed_json import Columns, ImageColumns
+from detloss.data.typed_records import Columns, ImageColumns
 from detloss.errors import UserError, nearest
 
 INT64_LIMIT = 2**63

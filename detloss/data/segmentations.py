@@ -8,7 +8,7 @@ from pycocotools import mask as coco_mask
 
 from detloss.data.polygons import LARGEST_COORDINATE, STEPS_PER_PIXEL, Polygons, ends
 from detloss.data.records import ColumnRecords, Records
-from detloss.data.typed_json import Columns
+from detloss.data.typed_records import Columns
 
 
 @dataclass(frozen=True, eq=False)

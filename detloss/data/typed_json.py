@@ -9,18 +9,25 @@ then reads the file as a whole, slowly, and says what is wrong with it (no torch
 import gc
 import os
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
-from itertools import chain
+from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
 import numpy as np
 
-from detloss.data.file_names import named_file
 from detloss.data.forked import ChildFailed, forked, may_fork
-from detloss.data.polygons import Polygons
+from detloss.data.typed_records import (
+    CategoryRecord,
+    Columns,
+    ImageColumns,
+    ImageRecord,
+    PlainAnnotation,
+    Row,
+    SegmentedAnnotation,
+    Surprise,
+)
 
 CHUNK = 1 << 21
 """Bytes parsed at once; a record longer than this is a surprise."""
@@ -39,132 +46,11 @@ BETWEEN = re.compile(rb"\}\s*,\s*\{")
 EMPTY = re.compile(rb"\s*\]")
 END = re.compile(rb"\}\s*\]")
 
-Row = dict[str, object]
-
-
-class _Annotation(msgspec.Struct, gc=False):
-    id: int
-    image_id: int
-    category_id: int
-    bbox: tuple[float, float, float, float]
-    iscrowd: int = 0
-
-
-class _RunLengths(msgspec.Struct, gc=False):
-    size: list[int]
-    counts: str | list[int]
-
-
-class _WithSegmentation(_Annotation, gc=False):
-    segmentation: list[list[float]] | _RunLengths | None = None
-
-
-class _Image(msgspec.Struct, gc=False):
-    id: int
-    height: int
-    width: int
-    file_name: str | None = None
-    coco_url: str | None = None
-
-
-class _Category(msgspec.Struct, gc=False):
-    """Records of categories become plain dicts, since there are few and their readers say what is missing."""
-
-    id: int
-    name: str
-    frequency: str | None = None
-    instance_count: int | None = None
-
 
 class _Rest(msgspec.Struct):
-    images: list[_Image]
-    categories: list[_Category]
+    images: list[ImageRecord]
+    categories: list[CategoryRecord]
     annotations: list[msgspec.Raw]
-
-
-class _Surprise(Exception):
-    """The file is not laid out as expected, which does not make it wrong."""
-
-
-@dataclass(frozen=True, eq=False)
-class Columns:
-    """The annotations of a file in its order: ids and iscrowd [A] int64, boxes [A, 4] float64 as they stand.
-
-    Where segmentations are asked for, ``polygons`` holds those of every record, none for one with run lengths;
-    these are in ``run_lengths`` by record, as the file has them.
-    """
-
-    id: np.ndarray
-    image_id: np.ndarray
-    category_id: np.ndarray
-    iscrowd: np.ndarray
-    bbox: np.ndarray
-    polygons: Polygons | None = None
-    run_lengths: dict[int, Row] = field(default_factory=dict)
-
-    @classmethod
-    def of(cls, rows: Sequence[_Annotation]) -> "Columns":
-        bbox = np.fromiter(chain.from_iterable([row.bbox for row in rows]), dtype=np.float64, count=4 * len(rows))
-        return cls(
-            _integers([row.id for row in rows]),
-            _integers([row.image_id for row in rows]),
-            _integers([row.category_id for row in rows]),
-            _integers([row.iscrowd for row in rows]),
-            bbox.reshape(-1, 4),
-        )
-
-    @classmethod
-    def with_segmentations(cls, rows: Sequence[_WithSegmentation]) -> "Columns":
-        segmentations = [row.segmentation for row in rows]
-        polygons = Polygons.of([each if isinstance(each, list) else [] for each in segmentations])
-        if (polygons.lengths < 6).any() or (polygons.lengths % 2).any():
-            raise _Surprise
-        run_lengths: dict[int, Row] = {
-            record: {"size": each.size, "counts": each.counts}
-            for record, each in enumerate(segmentations)
-            if isinstance(each, _RunLengths)
-        }
-        return replace(cls.of(rows), polygons=polygons, run_lengths=run_lengths)
-
-    @classmethod
-    def joined(cls, parts: Sequence["Columns"]) -> "Columns":
-        def column(name: str) -> np.ndarray:
-            return np.concatenate([getattr(part, name) for part in parts])
-
-        polygons = [part.polygons for part in parts if part.polygons is not None]
-        run_lengths: dict[int, Row] = {}
-        start = 0
-        for part in parts:
-            run_lengths.update({start + record: row for record, row in part.run_lengths.items()})
-            start += len(part.id)
-        return cls(
-            column("id"),
-            column("image_id"),
-            column("category_id"),
-            column("iscrowd"),
-            column("bbox"),
-            Polygons.joined(polygons) if polygons else None,
-            run_lengths,
-        )
-
-
-@dataclass(frozen=True, eq=False)
-class ImageColumns:
-    """The images of a file in its order: integers [I] int64, and where they lie, by `named_file`."""
-
-    id: np.ndarray
-    height: np.ndarray
-    width: np.ndarray
-    names: list[str]
-
-    @classmethod
-    def of(cls, rows: Sequence[_Image]) -> "ImageColumns":
-        return cls(
-            _integers([row.id for row in rows]),
-            _integers([row.height for row in rows]),
-            _integers([row.width for row in rows]),
-            [named_file(row.file_name, row.coco_url) for row in rows],
-        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -184,7 +70,7 @@ def read_typed(path: Path, *, masks: bool = False) -> TypedFile | None:
     try:
         with open(path, "rb", buffering=0) as file, _no_search_for_cycles():
             return _read(file.fileno(), os.fstat(file.fileno()).st_size, masks)
-    except (OSError, ChildFailed, _Surprise, msgspec.MsgspecError, OverflowError, ValueError):
+    except (OSError, ChildFailed, Surprise, msgspec.MsgspecError, OverflowError, ValueError):
         return None
 
 
@@ -219,7 +105,7 @@ def _read(file: int, size: int, masks: bool) -> TypedFile:
             parts.insert(0, first_part())
     annotations = Columns.joined(parts)
     if not np.isfinite(annotations.bbox).all():
-        raise _Surprise
+        raise Surprise
     return TypedFile(images, categories, annotations)
 
 
@@ -231,10 +117,10 @@ def _around(file: int, start: int, end: int, size: int) -> tuple[ImageColumns, l
     rest[start] = ord("]")
     os.preadv(file, [view[start + 1 :]], end)
     if rest.count(b'"annotations"') != 1:
-        raise _Surprise  # which of them counts?
+        raise Surprise  # which of them counts?
     decoded = msgspec.json.decode(rest, type=_Rest)
     if decoded.annotations:
-        raise _Surprise  # the list that was read belongs to something else
+        raise Surprise  # the list that was read belongs to something else
     return ImageColumns.of(decoded.images), [_present(row) for row in decoded.categories]
 
 
@@ -247,7 +133,7 @@ def _array_start(file: int) -> int:
         if len(block) <= overlap:
             break
         position += len(block) - overlap
-    raise _Surprise
+    raise Surprise
 
 
 def _between_near(file: int, position: int) -> tuple[int, int] | None:
@@ -285,7 +171,7 @@ def _columns(file: int, position: int, decode: Decode, stop: int | None = None) 
         except msgspec.DecodeError:
             # The list ends in this block, or it is none that is understood here.
             if stop is not None or (found := END.search(buffer, 1, end)) is None:
-                raise _Surprise from None
+                raise Surprise from None
             parse(found.start() + 1)
             return parts, position + found.end() - 1
 
@@ -297,9 +183,9 @@ def _decoder(masks: bool, *, skim: bool) -> Decode:
     them out first. What is left out begins outside of a text, and if it ends inside of one, the rest is no JSON.
     """
     if masks:
-        full = msgspec.json.Decoder(list[_WithSegmentation])
+        full = msgspec.json.Decoder(list[SegmentedAnnotation])
         return lambda text: Columns.with_segmentations(full.decode(text))
-    plain = msgspec.json.Decoder(list[_Annotation])
+    plain = msgspec.json.Decoder(list[PlainAnnotation])
     if skim:
         return lambda text: Columns.of(plain.decode(POLYGON.sub(b'"segmentation":[]', text)))
     return lambda text: Columns.of(plain.decode(text))
@@ -314,10 +200,6 @@ def _last_cut(buffer: bytearray, end: int) -> tuple[int, int] | None:
     for match in BETWEEN.finditer(buffer, 1, end):
         last = match.start() + 1, match.end() - 1
     return last
-
-
-def _integers(values: list[int]) -> np.ndarray:
-    return np.fromiter(values, dtype=np.int64, count=len(values))
 
 
 def _present(row: msgspec.Struct) -> Row:
