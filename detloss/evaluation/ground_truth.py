@@ -282,12 +282,13 @@ def _objects(
         raise records.error(int(bad[0]), f"'iscrowd' must be 0 or 1, got {columns.crowd[bad[0]]}")
     areas = np.array([np.nan if area is None else area for area in columns.areas], dtype=np.float64)
     areas = np.where(np.isnan(areas), columns.boxes[:, 2] * columns.boxes[:, 3], areas)
-    masks = None if sizes is None else _masks(records, columns.segmentations, sizes[image])
+    masks = None if sizes is None else packed_segmentations(records, columns.segmentations, sizes[image])
     crowd, ignored = columns.crowd.astype(bool), columns.ignored.astype(bool)
     return Objects(image, category, columns.boxes, areas, crowd, ignored, np.arange(len(image)), masks)
 
 
-def _masks(records: Records, segmentations: Sequence[object], sizes: np.ndarray) -> PackedMasks:
+def packed_segmentations(records: Records, segmentations: Sequence[object], sizes: np.ndarray) -> PackedMasks:
+    """Return the segmentations on images of ``sizes`` [N, 2]; ``UserError`` names the first that is none."""
     encoded = []
     for record, (segmentation, (height, width)) in enumerate(zip(segmentations, sizes.tolist(), strict=True)):
         problem = segmentation_problem(segmentation, height, width)

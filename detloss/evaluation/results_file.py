@@ -12,10 +12,9 @@ import numpy as np
 from msgspec import UNSET, UnsetType
 
 from detloss.data.records import Records, load_json_object
-from detloss.data.segmentations import segmentation_problem
 from detloss.errors import UserError
-from detloss.evaluation.ground_truth import GroundTruth, is_finite, known_positions
-from detloss.evaluation.packed_masks import PackedMasks, Packing, compressed
+from detloss.evaluation.ground_truth import GroundTruth, is_finite, known_positions, packed_segmentations
+from detloss.evaluation.packed_masks import PackedMasks, Packing
 from detloss.evaluation.prediction_columns import PredictionColumns, Row
 
 CHUNK = 1 << 22
@@ -185,12 +184,15 @@ def _of_rows(path: Path, rows: list[Row], masks: bool, ground_truth: GroundTruth
         sizes = ground_truth.sizes[image]
     elif masks or not has_boxes:
         sizes = _own_sizes(records)
+    packed = None
+    if masks or not has_boxes:
+        packed = packed_segmentations(records, [row.get("segmentation") for row in rows], sizes)
     return PredictionColumns(
         image_ids,
         records.integers("category_id"),
         np.array([row["score"] for row in rows], dtype=np.float64),
         records.numbers("bbox", 4) if has_boxes else None,
-        _masks(records, sizes) if masks or not has_boxes else None,
+        packed,
     )
 
 
@@ -206,19 +208,6 @@ def _own_sizes(records: Records) -> np.ndarray:
             raise records.error(record, "has no 'segmentation' with a 'size' [height, width]")
         sizes.append(size)
     return np.array(sizes, dtype=np.int64).reshape(-1, 2)
-
-
-def _masks(records: Records, sizes: np.ndarray) -> PackedMasks:
-    encoded = []
-    for record, (row, (height, width)) in enumerate(zip(records.rows, sizes.tolist(), strict=True)):
-        segmentation = row.get("segmentation")
-        problem = segmentation_problem(segmentation, height, width)
-        if problem is None and not segmentation:
-            problem = "has no 'segmentation'; masks cannot be scored, boxes can"
-        if problem is not None:
-            raise records.error(record, problem)
-        encoded.append(compressed(segmentation, height, width))
-    return PackedMasks.of(encoded, sizes)
 
 
 def _mentions_masks(path: Path) -> bool:
