@@ -18,6 +18,7 @@ from detloss.errors import UserError
 from detloss.evaluate import checkpoint_path, override, trained_detector
 from detloss.evaluation.prediction_columns import Row
 from detloss.evaluation.predictions import encode_masks
+from detloss.examples import objects_of
 from detloss.picture import Objects, draw_objects, side_by_side
 from detloss.progress import Display
 from detloss.stats import ClassStats, frequency_groups
@@ -88,7 +89,7 @@ def predict_images(
             file = files[done]
             found = detect(cfg, detector, file.image, device)
             rows += _rows(file, found, saved.stats)
-            truth = _ground_truth(file)
+            truth = None if file.target is None else objects_of(file.target)
             _save(_picture(file, found, truth, saved.stats.names), output / file.name)
             if truth is not None:
                 pixels = file.image.permute(1, 2, 0).numpy()
@@ -137,13 +138,6 @@ def _rows(file: ImageFile, found: Objects, stats: ClassStats) -> list[Row]:
             row["segmentation"] = masks[index]
         rows.append(row)
     return rows
-
-
-def _ground_truth(file: ImageFile) -> Objects | None:
-    if file.target is None:
-        return None
-    target = {name: torch.as_tensor(value).numpy() for name, value in file.target.items()}
-    return Objects(target["boxes"], target["labels"] - 1, masks=target.get("masks"))
 
 
 def _picture(file: ImageFile, found: Objects, truth: Objects | None, names: Sequence[str]) -> Image.Image:
