@@ -70,12 +70,7 @@ def predict_images(
     cfg.model.detector.score_threshold = score
     path = checkpoint_path(run, checkpoint_name)
     saved = checkpoint.load(path)
-    files: ImageFiles | AnnotatedFiles
-    if annotations is None:
-        files = ImageFiles(images, limit=limit)
-    else:
-        files = AnnotatedFiles(annotations, images, masks=cfg.model.masks, limit=limit)
-        _require_same_classes(files, saved.stats, annotations)
+    files = _files(images, annotations, saved.stats, masks=cfg.model.masks, limit=limit)
     _require_safe_output(output, files.folder)
 
     device = torch.device(device_name(str(cfg.trainer.device)))
@@ -118,6 +113,17 @@ def detect(cfg: DictConfig, detector: nn.Module, image: Tensor, device: torch.de
         # torchvision's own threshold on mask probabilities.
         masks=None if masks is None else (masks[:, 0] > 0.5).cpu().numpy(),
     )
+
+
+def _files(
+    images: Path, annotations: Path | None, stats: ClassStats, *, masks: bool, limit: int | None
+) -> ImageFiles | AnnotatedFiles:
+    """Return the images, with ground truth where there are annotations, which must be of the run's classes."""
+    if annotations is None:
+        return ImageFiles(images, limit=limit)
+    files = AnnotatedFiles(annotations, images, masks=masks, limit=limit)
+    _require_same_classes(files, stats, annotations)
+    return files
 
 
 def _rows(file: ImageFile, found: Objects, stats: ClassStats) -> list[Row]:
