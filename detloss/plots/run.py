@@ -11,7 +11,7 @@ from detloss import build, gradients, margins, run_folder
 from detloss.errors import UserError
 from detloss.plots.balance import Balance, draw_classes, draw_heat_map, draw_ratios
 from detloss.plots.figure import write_figures
-from detloss.plots.history import Line, curve, draw_history
+from detloss.plots.history import Line, curve, draw_average_precision, draw_history
 from detloss.stats import ClassStats, frequency_groups
 
 
@@ -25,6 +25,9 @@ def plot_run(run: Path, output: Path) -> list[Path]:
     title = f"{cfg.dataset.name}, {cfg.model.name}, {cfg.loss.name}"
     lines = read_metrics_lines(run / "metrics.jsonl")
     figures = {"history": draw_history(lines, title)}
+    scores = draw_average_precision(lines, title)
+    if scores is not None:
+        figures["average_precision"] = scores
     if (run / gradients.FILE).exists():
         balance = read_balance(run, cfg, lines, title)
         figures["gradient_ratio"] = draw_ratios(balance, lines)
