@@ -17,7 +17,8 @@ Runs = Annotated[
 
 def sync(words: Runs = None) -> None:
     """Upload the W&B runs that were logged offline; nothing is deleted, and nothing is sent twice."""
-    runs = [folder for word in words or [] for folder in _folders(word.removeprefix("run="))]
+    given = [word.removeprefix("run=") for word in words or []]
+    runs = [folder for word in given if word for folder in _folders(word)]
     if not runs:
         raise UserError("no run to upload; expected run=FOLDER, such as run=outputs/*ecm*")
     from detloss.wandb_sync import is_uploaded, offline_runs, require_key, why_unreachable

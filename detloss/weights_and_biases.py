@@ -186,6 +186,7 @@ def _init(folder: Path, cfg: DictConfig, sweep: str | None, mode: str) -> wandb.
         name=folder.name,
         id=_run_id(folder / "wandb.id"),
         resume="allow",  # a resumed training goes on in its W&B run
+        reinit="create_new",  # a run of this sweep that did not finish is not to take in the next one's numbers
         group=sweep,
         job_type="train",
         dir=str(folder),
