@@ -24,8 +24,9 @@ def draw_columns(table: StatsTable) -> Figure:
             own = groups == group
             if own.any():
                 axes.plot(ranks[own], values[own], ".", color=color, label=GROUP_NAMES[group])
-        if values.min() > 0 and values.max() > WIDE * values.min():
-            axes.set_yscale("log")
+        positive = values[values > 0]
+        if len(positive) and values.min() >= 0 and values.max() > WIDE * positive.min():
+            axes.set_yscale("symlog", linthresh=positive.min())  # with room for classes without any image
         axes.set_title(column.name, loc="left", fontsize=9)
         axes.grid(alpha=0.3)
     for axes in panels[len(table.columns) :]:
