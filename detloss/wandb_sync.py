@@ -17,14 +17,19 @@ SETTLE, LEAST_RATE = 120, 50_000
 """Seconds and bytes a second after which an upload is given up; ``wandb sync`` itself tries for ever."""
 
 
-def offline_runs(run: Path) -> list[Path]:
-    """Return the offline W&B runs in a run folder, the earliest first; a resumed training has several.
+UNSENT = "unsent"
+"""A file that marks an online W&B run whose server was lost before all was sent."""
 
-    Raises:
-        UserError: the folder is no run.
+
+def offline_runs(run: Path) -> list[Path]:
+    """Return the W&B runs in a run folder that were offline, or became so, the earliest first.
+
+    A resumed training has several. Raises `UserError` for a folder that is no run.
     """
     run_folder.load_config(run)
-    return sorted({file.parent for file in run.glob("wandb/offline-run-*/*.wandb")})
+    folders = {file.parent for file in run.glob("wandb/*run-*/*.wandb")}
+    chosen = [each for each in folders if each.name.startswith("offline-") or (each / UNSENT).exists()]
+    return sorted(chosen, key=lambda each: each.name.removeprefix("offline-"))  # then comes the time
 
 
 def is_uploaded(offline: Path) -> bool:
@@ -43,6 +48,7 @@ def why_unreachable() -> str | None:
     import wandb
 
     server = str(wandb.setup().settings.base_url)
+    wandb.teardown()  # or `wandb sync` would share this process's service
     try:
         urlopen(server, timeout=10).close()
     except (HTTPError, HTTPException):
@@ -63,7 +69,7 @@ def upload(offline: Path) -> str | None:
     """Upload an offline run and return why that failed, None when it did not."""
     environment = {**os.environ, "WANDB_MODE": "online", "WANDB_SILENT": "false"}
     environment["WANDB_DIR"] = str(offline.parent.parent)  # its logs go beside the run's own
-    command = [sys.executable, "-m", "wandb", "sync", "--no-include-synced", str(offline)]
+    command = [sys.executable, "-m", "wandb", "sync", "--no-include-synced", "--include-online", str(offline)]
     limit = SETTLE + size_of(offline) / LEAST_RATE
     with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as output:
         try:

@@ -3,7 +3,7 @@
 import secrets
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import Thread
 
@@ -35,6 +35,7 @@ from detloss.wandb_media import (
     precision_recall_charts,
     ratio_chart,
 )
+from detloss.wandb_sync import UNSENT
 
 INIT_TIMEOUT = 20.0
 """Seconds that the start of a training waits for the server, before the run goes on offline."""
@@ -69,6 +70,7 @@ class WeightsAndBiases(Logger):
         self._stats, self._validation = stats, validation
         self._step, self._failed = first_step, False
         self._run = _start(folder, cfg, sweep)
+        self._home = Path(self._run.dir).parent
         with self._spared():
             for prefix, kept in {"loss": "min", "bbox/A": "max", "segm/A": "max", "boundary/A": "max"}.items():
                 self._run.define_metric(f"{prefix}*", summary=f"{kept},last")
@@ -99,11 +101,15 @@ class WeightsAndBiases(Logger):
         with self._spared():
             if exit_code == 0 and (balance := self._balance()):
                 self._run.log({"gradient/table": balance_table(balance)}, step=self._step)
-        with self._spared():
+        try:
             self._send_the_rest(exit_code)
+        except Exception as error:
+            with suppress(OSError):
+                (self._home / UNSENT).touch()
+            print(f"W&B: {_reason(error)}; `detloss sync run={self._folder}` sends the rest", file=sys.stderr)
 
     def _send_the_rest(self, exit_code: int) -> None:
-        """Finish the run in a thread, which W&B's own process cannot hold for ever when it no longer answers."""
+        """Finish the run in a thread, so that W&B's own process cannot hold this one for ever."""
         problems: list[Exception] = []
 
         def finish() -> None:
@@ -204,7 +210,7 @@ def _init(folder: Path, cfg: DictConfig, sweep: str | None, mode: str) -> wandb.
 
 def _reason(error: Exception) -> str:
     """Return what an error says first; the lines after it are W&B's advice."""
-    return next(iter(str(error).splitlines()), "") or type(error).__name__
+    return next(iter(str(error).splitlines()), "").rstrip(".") or type(error).__name__
 
 
 def _run_id(path: Path) -> str:

@@ -275,7 +275,17 @@ def test_a_wandb_that_cannot_start_leaves_the_numbers_and_one_line(
     assert said(capsys) == ["W&B is off: [Errno 28] No space left on device"]
 
 
-@pytest.mark.parametrize("name", ["log", "define_metric", "finish"])
+def test_a_run_that_cannot_be_finished_is_marked_for_sync(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(weights_and_biases.wandb.Run, "finish", full_disk)
+    run = finished_without_wandb(tmp_path)
+    (line,) = said(capsys)
+    assert line == f"W&B: [Errno 28] No space left on device; `detloss sync run={run}` sends the rest"
+    assert len(list(run.glob("wandb/offline-run-*/unsent"))) == 1
+
+
+@pytest.mark.parametrize("name", ["log", "define_metric"])
 def test_a_wandb_that_fails_later_is_said_once_and_the_run_is_whole(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

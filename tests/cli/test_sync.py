@@ -35,6 +35,9 @@ from types import SimpleNamespace
 
 def setup():
     return SimpleNamespace(settings=SimpleNamespace(base_url=os.environ["WANDB_BASE_URL"]))
+
+def teardown():
+    pass
 """
 
 
@@ -113,6 +116,22 @@ def test_every_offline_run_is_uploaded_in_its_order_and_none_of_them_twice(tmp_p
     assert code == 0 and out.splitlines() == ["a: uploaded before", "b: uploaded before"]
     assert len(uploads(tmp_path)) == 3
     assert all(any(folder.glob("*.wandb")) for folder in tmp_path.glob("?/wandb/*"))  # nothing is deleted
+
+
+def test_an_online_run_is_uploaded_only_where_its_server_was_lost(tmp_path: Path, server: str) -> None:
+    run = made_run(tmp_path / "a", "20260102_000000-x")
+    for name in ("run-20260101_000000-x", "run-20260103_000000-x"):
+        (run / "wandb" / name).mkdir()
+        (run / "wandb" / name / "run-x.wandb").write_bytes(bytes(100))
+    (run / "wandb" / "run-20260101_000000-x" / "unsent").touch()
+    (run / "wandb" / "latest-run").symlink_to("run-20260101_000000-x")
+    code, out, _ = with_stub(tmp_path, "run=a", server=server)
+    assert code == 0
+    assert [line.split()[1] for line in out.splitlines() if line.endswith("uploaded")] == [
+        "run-20260101_000000-x",
+        "offline-run-20260102_000000-x",
+    ]
+    assert "--include-online" in uploads(tmp_path)[0][0]
 
 
 def test_a_refused_upload_says_why_and_the_other_runs_are_uploaded(tmp_path: Path, server: str) -> None:
