@@ -16,7 +16,7 @@ from detloss.data.coco import CocoDataset
 from detloss.evaluation.result import Evaluation
 from detloss.gradients import ClassGradients
 from detloss.stats import ClassStats
-from detloss.wandb_account import wandb_wanted
+from detloss.wandb_account import wandb_mode, wandb_wanted
 
 Scalars = Mapping[str, float | int | None]
 
@@ -122,7 +122,7 @@ def open_loggers(
     if distributed.rank() != 0:
         return Loggers([])
     loggers: list[Logger] = [JsonLines(folder / "metrics.jsonl", first_step=first_step)]
-    if kind == "wandb" or (kind == "auto" and wandb_wanted()):
+    if (kind == "wandb" and wandb_mode() != "disabled") or (kind == "auto" and wandb_wanted()):
         try:
             from detloss.weights_and_biases import WeightsAndBiases
 

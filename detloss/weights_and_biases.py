@@ -173,7 +173,7 @@ def _start(folder: Path, cfg: DictConfig, sweep: str | None) -> wandb.Run:
     try:
         return _init(folder, cfg, sweep, mode)
     except Exception as error:
-        if mode in ("offline", "dryrun", "disabled"):
+        if mode in ("offline", "dryrun"):
             raise
         print(
             f"W&B is offline: {_reason(error)}; `detloss sync run={folder}` sends the run later", file=sys.stderr

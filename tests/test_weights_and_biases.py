@@ -216,10 +216,30 @@ def test_a_resumed_run_goes_on_in_its_wandb_run(tmp_path: Path) -> None:
     assert earlier.curve("loss").keys() == {1} and later.curve("loss").keys() == {2}
 
 
+def test_what_another_program_measured_has_its_numbers_and_no_curves(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = write_tiny_coco(tmp_path / "tiny")
+    run = train(tmp_path / "run", data, "model=retinanet", "evaluator.engine=official", "schedule.steps=1")
+    (logged,) = offline_runs(run)
+    assert said(capsys) == []
+    assert logged.curve("bbox/AP").keys() == {1}
+    keys = {key for row in logged.history for key in row}
+    assert not any("precision_recall" in key or "examples" in key for key in keys)
+    assert "gradient/heat_map/path" in keys and "gradient/groups_table/path" in keys
+
+
+def test_a_disabled_wandb_is_not_touched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+    run = finished_without_wandb(tmp_path)
+    assert not (run / "wandb").exists() and not (run / "wandb.id").exists()
+
+
 def test_the_runs_of_a_sweep_are_one_group_and_each_has_its_own(tmp_path: Path) -> None:
     out = run_program(tmp_path, "-m", "logger=wandb", "schedule.steps=1,2", f"output_dir={tmp_path / 'sweep'}")
     assert "2 runs, 0 failed" in out
-    runs = [logged for folder in sorted((tmp_path / "sweep").iterdir()) for logged in offline_runs(folder)]
+    runs = [logged for folder in (tmp_path / "sweep").iterdir() for logged in offline_runs(folder)]
+    runs.sort(key=lambda logged: len(logged.curve("loss")))
     assert [logged.curve("loss").keys() for logged in runs] == [{1}, {1, 2}]
     assert runs[0].groups == runs[1].groups != {""}
     assert runs[0].ids != runs[1].ids
