@@ -26,10 +26,6 @@ class WandbRun:
         """Return the values of a metric by step."""
         return {row["_step"]: row[name] for row in self.history if name in row}
 
-    def media(self, name: str) -> dict[int, Any]:
-        """Return what a key of media says by step, under the name or the names below it."""
-        return {row["_step"]: row[name] for row in self.history if name in row}
-
     def table(self, said: dict[str, Any]) -> dict[str, list[Any]]:
         """Return a table's columns, read from the file that its line of history names."""
         content = json.loads((self.folder / "files" / said["path"]).read_text())

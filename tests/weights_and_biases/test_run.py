@@ -1,71 +1,24 @@
-"""W&B beside metrics.jsonl: the same values, and never a reason for a training to stop."""
+"""W&B holds what the run folder holds: the same values, and tables and pictures of them."""
 
-import errno
 import json
-import socket
 import subprocess
 import sys
-import time
-from collections.abc import Iterator
 from pathlib import Path
-from threading import Event
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from hydra import compose, initialize_config_module
 from PIL import Image
 
-from detloss import checkpoint, margins, weights_and_biases
-from detloss.launch import launch
+from detloss import checkpoint, margins
 from detloss.margins import OFFICIAL_BACKGROUND_RATIO
 from tests.conftest import TinyCoco, write_tiny_coco
 from tests.reference.wandb_file import WandbRun, offline_runs
-
-SMALL = (
-    "dataset=coco", "backbone=tiny", "backbone.norm=group", "backbone.channels=32", "schedule=quick",
-    "schedule.batch_size=4", "schedule.lr=0.001", "schedule.warmup_steps=0", "schedule.decay=step",
-    "schedule.milestones=[1.0]",
-    "dataset.scales=null", "dataset.eval_scale=64", "trainer.workers=0", "trainer.log_every=1",
-    "trainer.device=cpu", "trainer.probe.every=1", "logger=wandb", "logger.tags=[a,b]",
-)  # fmt: skip
+from tests.weights_and_biases.conftest import SMALL, said, train, values
 
 CLOCK = ("data_seconds", "step_seconds")
 """What differs from run to run."""
-
-
-@pytest.fixture(scope="module", autouse=True)
-def hydra() -> Iterator[None]:
-    with initialize_config_module("detloss.conf", version_base="1.3"):
-        yield
-
-
-@pytest.fixture(autouse=True)
-def offline(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    for name in ("WANDB_API_KEY", "WANDB_BASE_URL", "WANDB_IDENTITY_TOKEN_FILE"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("WANDB_MODE", "offline")
-    monkeypatch.setenv("NETRC", str(tmp_path / "no_netrc"))
-
-
-def train(folder: Path, data: TinyCoco, *words: str, sweep: str | None = None) -> Path:
-    """Train on eight images; the last words win."""
-    paths = [f"dataset.{part}.annotations={data.annotations}" for part in ("train", "val")]
-    paths += [f"dataset.{part}.images={data.images}" for part in ("train", "val")]
-    folder.mkdir(exist_ok=True)
-    launch(compose("train", overrides=[*SMALL, *paths, *words]), folder, sweep=sweep)
-    return folder
-
-
-def lines(folder: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-
-
-def values(folder: Path) -> dict[tuple[int, str], float]:
-    """Return what ``metrics.jsonl`` says, by step and name."""
-    said = {(line["step"], name): value for line in lines(folder) for name, value in line.items()}
-    return {(step, name): value for (step, name), value in said.items() if name != "step" and value is not None}
 
 
 @pytest.fixture(scope="module")
@@ -229,12 +182,6 @@ def test_what_another_program_measured_has_its_numbers_and_no_curves(
     assert "gradient/heat_map/path" in keys and "gradient/groups_table/path" in keys
 
 
-def test_a_disabled_wandb_is_not_touched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("WANDB_MODE", "disabled")
-    run = finished_without_wandb(tmp_path)
-    assert not (run / "wandb").exists() and not (run / "wandb.id").exists()
-
-
 def test_the_runs_of_a_sweep_are_one_group_and_each_has_its_own(tmp_path: Path) -> None:
     out = run_program(tmp_path, "-m", "logger=wandb", "schedule.steps=1,2", f"output_dir={tmp_path / 'sweep'}")
     assert "2 runs, 0 failed" in out
@@ -264,135 +211,6 @@ def run_program(folder: Path, *words: str) -> str:
     done = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     return done.stdout
-
-
-def test_a_run_that_does_not_finish_takes_in_nothing_of_the_next(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    data = write_tiny_coco(tmp_path / "tiny")
-    with monkeypatch.context() as patch:
-        patch.setattr(weights_and_biases.wandb.Run, "finish", full_disk)
-        train(tmp_path / "first", data, "model=fasterrcnn", "schedule.steps=1")
-    second = train(tmp_path / "second", data, "model=fasterrcnn", "schedule.steps=1")
-    (logged,) = offline_runs(second)
-    assert logged.curve("loss").keys() == {1}
-    assert logged.ids == {(second / "wandb.id").read_text()}
-
-
-def full_disk(*_: object, **__: object) -> None:
-    raise OSError(errno.ENOSPC, "No space left on device")
-
-
-def hang(*_: object, **__: object) -> None:
-    Event().wait(600)
-
-
-def test_a_wandb_that_cannot_start_leaves_the_numbers_and_one_line(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr(weights_and_biases.wandb, "init", full_disk)
-    finished_without_wandb(tmp_path)
-    assert said(capsys) == ["W&B is off: [Errno 28] No space left on device"]
-
-
-def test_a_run_that_cannot_be_finished_is_marked_for_sync(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr(weights_and_biases.wandb.Run, "finish", full_disk)
-    run = finished_without_wandb(tmp_path)
-    (line,) = said(capsys)
-    assert line == f"W&B: [Errno 28] No space left on device; `detloss sync run={run}` sends the rest"
-    assert len(list(run.glob("wandb/offline-run-*/unsent"))) == 1
-
-
-@pytest.mark.parametrize("name", ["log", "define_metric"])
-def test_a_wandb_that_fails_later_is_said_once_and_the_run_is_whole(
-    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr(weights_and_biases.wandb.Run, name, full_disk)
-    finished_without_wandb(tmp_path)
-    (line,) = said(capsys)
-    assert line.startswith("W&B: [Errno 28] No space left on device; the training goes on")
-
-
-@pytest.mark.parametrize(
-    "name", ["figure_image", "example_image", "telling_images", "read_balance", "class_table"]
-)
-def test_a_picture_that_cannot_be_drawn_costs_only_itself(
-    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr(weights_and_biases, name, full_disk)
-    run = finished_without_wandb(tmp_path)
-    assert len(said(capsys)) == 1
-    (logged,) = offline_runs(run)
-    assert logged.exit_codes == [0]
-    assert logged.curve("bbox/AP").keys() == {2}
-    assert "bbox/precision_recall_table/path" in {key for row in logged.history for key in row}
-
-
-def test_a_wandb_that_does_not_finish_holds_the_end_of_a_training_for_a_bounded_time(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr(weights_and_biases.wandb.Run, "finish", hang)
-    monkeypatch.setattr(weights_and_biases, "FINISH_TIMEOUT", -9.0)
-    finished_without_wandb(tmp_path)
-    (line,) = said(capsys)
-    assert "did not finish within" in line
-
-
-@pytest.mark.parametrize("server", ["refuses", "says nothing"])
-def test_a_server_that_does_not_answer_holds_the_start_for_a_bounded_time_and_the_run_is_offline(
-    server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        if server == "says nothing":
-            listener.listen()
-        go_online(monkeypatch, f"http://127.0.0.1:{listener.getsockname()[1]}")
-        monkeypatch.setattr(weights_and_biases, "INIT_TIMEOUT", 2.0)
-        start = time.monotonic()
-        run = finished_without_wandb(tmp_path)
-    assert time.monotonic() - start < 40
-    (line,) = said(capsys)
-    assert line.startswith("W&B is offline: ") and f"`detloss sync run={run}`" in line
-    (logged,) = offline_runs(run)
-    assert logged.exit_codes == [0] and logged.curve("loss").keys() == {1, 2}
-
-
-def test_a_malformed_key_means_an_offline_run(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    go_online(monkeypatch, "http://127.0.0.1:9")
-    monkeypatch.setenv("WANDB_API_KEY", "short")
-    run = finished_without_wandb(tmp_path)
-    (line,) = said(capsys)
-    assert line.startswith("W&B is offline: ")
-    assert len(offline_runs(run)) == 1
-
-
-def go_online(monkeypatch: pytest.MonkeyPatch, server: str) -> None:
-    """Let W&B try a server anew: it keeps the environment of its first run."""
-    weights_and_biases.wandb.teardown()
-    monkeypatch.setenv("WANDB_MODE", "online")
-    monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
-    monkeypatch.setenv("WANDB_BASE_URL", server)
-
-
-def finished_without_wandb(folder: Path) -> Path:
-    """Train two steps and require all that ``metrics.jsonl`` is to hold."""
-    data = write_tiny_coco(folder / "tiny")
-    run = train(folder / "run", data, "model=fasterrcnn", "loss=ce", "schedule.steps=2")
-    names = [{*line} for line in lines(run)]
-    assert sum("loss" in line for line in names) == 2
-    assert sum("gradient/ratio" in line for line in names) == 2
-    assert sum("bbox/AP" in line for line in names) == 1
-    assert (run / "metrics.json").exists() and (run / "last.ckpt").exists()
-    return run
-
-
-def said(capsys: pytest.CaptureFixture[str]) -> list[str]:
-    """Return the lines of detloss about W&B."""
-    return [line for line in capsys.readouterr().err.splitlines() if line.startswith("W&B")]
 
 
 def first(logged: WandbRun, name: str, step: int) -> dict[str, Any]:
