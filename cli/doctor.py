@@ -168,7 +168,7 @@ def _cache() -> str:
 
 
 def _wandb() -> str:
-    from detloss.loggers import wandb_key_exists
+    from detloss.wandb_account import wandb_key_exists
 
     return "a key is there" if wandb_key_exists() else "no key: logger=wandb would log offline"
 

@@ -19,6 +19,7 @@ from .plot import plot
 from .predict import predict
 from .show import show
 from .stats import stats
+from .sync import sync
 from .train import train
 from .verb import HYDRA_WORDS, verb
 
@@ -54,6 +55,7 @@ EXAMPLES = {
         "detloss stats dataset=lvis_v1 loss=ecm -o lvis.csv --figures figures",
     ),
     "show": ("detloss show dataset=lvis_v1 model=maskrcnn loss=ecm", "detloss show experiment=ecm_table2"),
+    "sync": ("detloss sync run=outputs/shapes-maskrcnn-ecm", "detloss sync run=outputs/lvis_v1-*"),
     "list": ("detloss list", "detloss list loss"),
     "doctor": ("detloss doctor", "detloss doctor dataset=coco dataset.root=/data/coco"),
 }
@@ -80,6 +82,7 @@ app.command("predict", cls=verb(EXAMPLES["predict"], ("trainer",)))(predict)
 app.command("plot", cls=verb(EXAMPLES["plot"], ("loss",)))(plot)
 app.command("stats", cls=verb(EXAMPLES["stats"]))(stats)
 app.command("show", cls=verb(EXAMPLES["show"]))(show)
+app.command("sync", cls=verb(EXAMPLES["sync"], ()))(sync)
 app.command("list", cls=verb(EXAMPLES["list"]))(list_options)
 app.command("doctor", cls=verb(EXAMPLES["doctor"]))(doctor)
 app.add_typer(bench, name="bench")

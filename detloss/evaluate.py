@@ -1,6 +1,6 @@
 """From a detector or a predictions file to metrics."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from importlib.resources import files as package_files
 from pathlib import Path
@@ -50,17 +50,18 @@ def evaluate_detector(
     folder: Path,
     *,
     device: torch.device,
-) -> Metrics:
+) -> Evaluation:
     """Predict the validation set over all ranks, score it, print the table and write it in ``folder``.
 
     Returns:
-        Metrics on rank 0, nothing on the others.
+        The evaluation on rank 0, an empty one on the others.
     """
     predictions = predict_set(cfg, detector, validation, stats, folder, device=device)
     if distributed.rank() != 0:
-        return {}
+        return Evaluation({}, ())
     evaluation = score(cfg, files.val_annotations, predictions, stats)
-    return report(evaluation, folder)
+    report(evaluation, folder)
+    return evaluation
 
 
 def check_evaluation(cfg: DictConfig, validation: CocoDataset, stats: ClassStats) -> None:
@@ -274,8 +275,3 @@ def _require_key(cfg: DictConfig, key: str) -> None:
         raise UserError(f"the run's config has no '{key}'; see its config.yaml")
     if isinstance(known, DictConfig):
         raise UserError(f"'{key}' is a group, which is fixed when a run is trained; override its values")
-
-
-def flat(metrics: Mapping[str, Mapping[str, float | None]]) -> dict[str, float | None]:
-    """Return ``{"bbox/AP": ...}`` for loggers."""
-    return {f"{kind}/{name}": value for kind, values in metrics.items() for name, value in values.items()}

@@ -3,31 +3,38 @@
 import json
 import math
 import os
-import secrets
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from detloss import distributed, gradients
+from detloss.data.coco import CocoDataset
+from detloss.evaluation.result import Evaluation
 from detloss.gradients import ClassGradients
+from detloss.stats import ClassStats
+from detloss.wandb_account import wandb_mode, wandb_wanted
 
 Scalars = Mapping[str, float | int | None]
 
 
 class Logger(ABC):
-    """Takes named scalars of a step; ``finish`` gets the exit code of the run."""
+    """Takes what happens at optimizer steps; ``finish`` gets the exit code of the run."""
 
     @abstractmethod
     def log(self, step: int, values: Scalars) -> None:
-        """Record ``values`` at an optimizer step."""
+        """Record named scalars."""
 
     @abstractmethod
-    def log_classes(self, step: int, found: ClassGradients) -> None:
-        """Record the gradients by class of the window that ends with an optimizer step."""
+    def log_gradients(self, step: int, values: Scalars, found: ClassGradients) -> None:
+        """Record what the gradient probe found in the window that ends here, as scalars and by class."""
+
+    @abstractmethod
+    def log_evaluation(self, step: int, evaluation: Evaluation) -> None:
+        """Record an evaluation, after the step's other values."""
 
     @abstractmethod
     def finish(self, exit_code: int) -> None:
@@ -54,51 +61,16 @@ class JsonLines(Logger):
         self._file.write(json.dumps({"step": step, **finite}) + "\n")
         self._file.flush()
 
-    def log_classes(self, step: int, found: ClassGradients) -> None:
+    def log_gradients(self, step: int, values: Scalars, found: ClassGradients) -> None:
+        self.log(step, values)
         with self._by_class.open("a", encoding="utf-8") as file:
             file.write(json.dumps({"step": step, **found.to_lists()}, separators=(",", ":")) + "\n")
 
+    def log_evaluation(self, step: int, evaluation: Evaluation) -> None:
+        self.log(step, evaluation.scalars())
+
     def finish(self, exit_code: int) -> None:
         self._file.close()
-
-
-class WeightsAndBiases(Logger):
-    """A W&B run; when W&B fails, training goes on without it."""
-
-    def __init__(self, folder: Path, cfg: DictConfig, *, sweep: str | None) -> None:
-        import wandb
-
-        mode = os.environ.get("WANDB_MODE") or ("online" if wandb_key_exists() else "offline")
-        content = OmegaConf.to_container(cfg, resolve=True)
-        assert isinstance(content, dict)
-        self._run = wandb.init(
-            project=cfg.logger.project,
-            entity=cfg.logger.entity,
-            tags=list(cfg.logger.tags),
-            name=folder.name,
-            id=_run_id(folder / "wandb.id"),
-            resume="allow",  # a resumed training goes on in its W&B run
-            group=sweep,
-            dir=str(folder),
-            config={str(key): value for key, value in content.items()},
-            mode=mode,  # type: ignore[arg-type]
-            settings=wandb.Settings(silent=True, console="off"),
-        )
-
-    def log(self, step: int, values: Scalars) -> None:
-        try:
-            self._run.log({key: value for key, value in values.items() if value is not None}, step=step)
-        except Exception as error:  # a dead connection or a full disk must not stop a training
-            print(f"W&B: {error}", file=sys.stderr)
-
-    def log_classes(self, step: int, found: ClassGradients) -> None:
-        """W&B gets the ratios, as scalars."""
-
-    def finish(self, exit_code: int) -> None:
-        try:
-            self._run.finish(exit_code=exit_code)
-        except Exception as error:
-            print(f"W&B: {error}", file=sys.stderr)
 
 
 class Loggers:
@@ -112,10 +84,12 @@ class Loggers:
             logger.log(step, values)
 
     def log_gradients(self, step: int, values: Scalars, found: ClassGradients) -> None:
-        """Record what the gradient probe found in a window."""
-        self.log(step, values)
         for logger in self._loggers:
-            logger.log_classes(step, found)
+            logger.log_gradients(step, values, found)
+
+    def log_evaluation(self, step: int, evaluation: Evaluation) -> None:
+        for logger in self._loggers:
+            logger.log_evaluation(step, evaluation)
 
     def __enter__(self) -> "Loggers":
         return self
@@ -128,44 +102,36 @@ class Loggers:
             logger.finish(exit_code)
 
 
-def open_loggers(cfg: DictConfig, folder: Path, *, first_step: int, sweep: str | None) -> Loggers:
-    """Return the loggers of ``cfg.logger``, none on ranks other than 0."""
+def open_loggers(
+    cfg: DictConfig,
+    folder: Path,
+    stats: ClassStats,
+    validation: CocoDataset,
+    *,
+    first_step: int,
+    sweep: str | None,
+) -> Loggers:
+    """Return the loggers of ``cfg.logger``, none on ranks other than 0; W&B comes last and draws from the files.
+
+    Args:
+        stats: counts of the training set, which W&B shows.
+        validation: whose images are its examples.
+        sweep: the group of the run.
+    """
     kind = cfg.logger.name
     if distributed.rank() != 0:
         return Loggers([])
     loggers: list[Logger] = [JsonLines(folder / "metrics.jsonl", first_step=first_step)]
-    if kind == "wandb" or (kind == "auto" and wandb_wanted()):
+    if (kind == "wandb" and wandb_mode() != "disabled") or (kind == "auto" and wandb_wanted()):
         try:
-            loggers.append(WeightsAndBiases(folder, cfg, sweep=sweep))
-        except Exception as error:  # no network, no disk, a wrong key: the run matters more than its plots
-            print(f"W&B is off: {error}", file=sys.stderr)
+            from detloss.weights_and_biases import WeightsAndBiases
+
+            loggers.append(WeightsAndBiases(folder, cfg, stats, validation, first_step=first_step, sweep=sweep))
+        except Exception as error:  # no disk, or no W&B that works: the run matters more than its plots
+            print(f"W&B is off: {' '.join(str(error).split())}", file=sys.stderr)
     elif kind == "auto":
         print("logging to metrics.jsonl only (W&B joins when a key or WANDB_MODE is set)")
     return Loggers(loggers)
-
-
-def wandb_wanted() -> bool:
-    """Whether the environment speaks of W&B: a key, or a mode other than disabled."""
-    mode = os.environ.get("WANDB_MODE")
-    return mode != "disabled" and (mode is not None or wandb_key_exists())
-
-
-def wandb_key_exists() -> bool:
-    """Whether W&B has a key, in the environment or in a netrc file (looked at without importing W&B)."""
-    if os.environ.get("WANDB_API_KEY"):
-        return True
-    netrc = Path(os.environ.get("NETRC", "~/.netrc")).expanduser()
-    try:
-        return "api.wandb.ai" in netrc.read_text("utf-8", errors="replace")
-    except OSError:
-        return False
-
-
-def _run_id(path: Path) -> str:
-    """Return the W&B id of the run in this folder, made when it is new."""
-    if not path.exists():
-        path.write_text(secrets.token_hex(4), encoding="utf-8")
-    return path.read_text(encoding="utf-8").strip()
 
 
 def _drop_lines_beyond(path: Path, step: int) -> None:

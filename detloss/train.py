@@ -8,7 +8,7 @@ from omegaconf import DictConfig
 from detloss import build, checkpoint, distributed
 from detloss.data.files import dataset_files
 from detloss.data.loader import BatchPlan, training_loader
-from detloss.evaluate import Metrics, check_evaluation, evaluate_detector, flat
+from detloss.evaluate import Metrics, check_evaluation, evaluate_detector
 from detloss.interrupt import StopRequest
 from detloss.loggers import open_loggers
 from detloss.losses.base import state_scalars
@@ -84,15 +84,15 @@ def train(cfg: DictConfig, folder: Path, *, device: torch.device, sweep: str | N
     def evaluate() -> Metrics:
         """Evaluate and log; keep the best checkpoint. Ranks agree on the score."""
         with display.paused():
-            metrics = evaluate_detector(cfg, detector, validation, files, dataset.stats, folder, device=device)
-        loggers.log(progress.step, flat(metrics))
-        if progress.note_score(distributed.from_leader(metrics.get("bbox", {}).get("AP") or 0.0, device)):
+            found = evaluate_detector(cfg, detector, validation, files, dataset.stats, folder, device=device)
+            loggers.log_evaluation(progress.step, found)
+        if progress.note_score(distributed.from_leader(found.metrics.get("bbox", {}).get("AP") or 0.0, device)):
             state.save(folder / "best.ckpt")
-        return metrics
+        return found.metrics
 
     if rank == 0:
         build.describe_data(dataset, validation, folder)
-    loggers = open_loggers(cfg, folder, first_step=progress.step, sweep=sweep)
+    loggers = open_loggers(cfg, folder, dataset.stats, validation, first_step=progress.step, sweep=sweep)
     display = Display("train", total, done=progress.step, visible=rank == 0)
     with loggers, display, StopRequest() as stop:
         window = Window()

@@ -19,39 +19,44 @@ class TinyCoco(NamedTuple):
 
 @pytest.fixture
 def tiny_coco(tmp_path: Path) -> Callable[..., TinyCoco]:
-    """A function that writes ``count`` PNG images of ``size`` (width, height) and their COCO file.
+    """A function that writes what `write_tiny_coco` does in a folder of a name."""
+
+    def make(count: int = 8, *, size: tuple[int, int] = (64, 64), seed: int = 0, folder: str = "tiny") -> TinyCoco:
+        return write_tiny_coco(tmp_path / folder, count, size=size, seed=seed)
+
+    return make
+
+
+def write_tiny_coco(folder: Path, count: int = 8, *, size: tuple[int, int] = (64, 64), seed: int = 0) -> TinyCoco:
+    """Write ``count`` PNG images of ``size`` (width, height) and their COCO file.
 
     Five categories with gaps in their ids, the last without instances; polygon masks (triangles and
     quadrilaterals, drawn in the colour of their class on noise); image 0 also has a crowd (RLE) and a
     degenerate box, the last image has nothing. Other images have 1 to 3 objects. Image ids are 10, 11, ...
     """
-
-    def make(count: int = 8, *, size: tuple[int, int] = (64, 64), seed: int = 0, folder: str = "tiny") -> TinyCoco:
-        images = tmp_path / folder / "images"
-        images.mkdir(parents=True)
-        generator = np.random.default_rng(seed)
-        rows = [
-            {"id": 10 + index, "file_name": f"{index:04d}.png", "width": size[0], "height": size[1]}
-            for index in range(count)
-        ]
-        annotations: list[dict[str, object]] = []
-        for row in rows:
-            noise = generator.integers(0, 96, (size[1], size[0], 3), dtype=np.uint8)
-            picture = Image.fromarray(noise)
-            objects = 0 if row is rows[-1] else int(generator.integers(1, 4))
-            for _ in range(objects):
-                annotations.append(_draw_object(picture, generator, size))
-                annotations[-1]["image_id"] = row["id"]
-            picture.save(images / str(row["file_name"]))
-        annotations += _crowd_and_degenerate(10, size)
-        for number, annotation in enumerate(annotations):
-            annotation["id"] = 100 + number
-        categories = [{"id": category, "name": f"class_{category}"} for category in COLOURS]
-        path = tmp_path / folder / "instances.json"
-        path.write_text(json.dumps({"images": rows, "annotations": annotations, "categories": categories}))
-        return TinyCoco(path, images)
-
-    return make
+    images = folder / "images"
+    images.mkdir(parents=True)
+    generator = np.random.default_rng(seed)
+    rows = [
+        {"id": 10 + index, "file_name": f"{index:04d}.png", "width": size[0], "height": size[1]}
+        for index in range(count)
+    ]
+    annotations: list[dict[str, object]] = []
+    for row in rows:
+        noise = generator.integers(0, 96, (size[1], size[0], 3), dtype=np.uint8)
+        picture = Image.fromarray(noise)
+        objects = 0 if row is rows[-1] else int(generator.integers(1, 4))
+        for _ in range(objects):
+            annotations.append(_draw_object(picture, generator, size))
+            annotations[-1]["image_id"] = row["id"]
+        picture.save(images / str(row["file_name"]))
+    annotations += _crowd_and_degenerate(10, size)
+    for number, annotation in enumerate(annotations):
+        annotation["id"] = 100 + number
+    categories = [{"id": category, "name": f"class_{category}"} for category in COLOURS]
+    path = folder / "instances.json"
+    path.write_text(json.dumps({"images": rows, "annotations": annotations, "categories": categories}))
+    return TinyCoco(path, images)
 
 
 def _draw_object(picture: Image.Image, generator: np.random.Generator, size: tuple[int, int]) -> dict[str, object]:

@@ -46,9 +46,7 @@ class Analysis:
 
 def analyse(kind: str, outcomes: Outcomes, group_of: Sequence[str | None]) -> Analysis:
     """Analyse the outcomes of one of `OVERLAPS`; ``group_of`` [C] holds "r", "c", "f", or None for no group."""
-    groups = {ALL: np.ones(outcomes.categories, dtype=bool)}
-    members = {group: np.array([own == group for own in group_of]) for group in FREQUENCIES}
-    groups |= {group: chosen for group, chosen in members.items() if chosen.any()}
+    groups = class_groups(group_of)
     detections, objects = outcomes.detections, outcomes.objects
     overlaps = OVERLAPS[kind](detections, objects, Neighbours.alike(detections.image, objects.image), BACKGROUND)
     errors = error_types(outcomes, overlaps)
@@ -66,9 +64,21 @@ def analyse(kind: str, outcomes: Outcomes, group_of: Sequence[str | None]) -> An
 
 def analyse_all(evaluation: Evaluation) -> dict[str, Analysis]:
     """Return an analysis of each of `OVERLAPS` that was evaluated, none where another program measured."""
-    group_of = [None if (group := row["group"]) is None else str(group) for row in evaluation.per_class]
+    group_of = groups_of_classes(evaluation)
     outcomes = {kind: each for kind, each in evaluation.outcomes.items() if kind in OVERLAPS}
     return {kind: analyse(kind, each, group_of) for kind, each in outcomes.items()}
+
+
+def groups_of_classes(evaluation: Evaluation) -> list[str | None]:
+    """Return "r", "c", "f", or None for no group, of every class, [C]."""
+    return [None if (group := row["group"]) is None else str(group) for row in evaluation.per_class]
+
+
+def class_groups(group_of: Sequence[str | None]) -> dict[str, np.ndarray]:
+    """Return a group's classes, [C] bool by name: "all", and of "r", "c", "f" those that have classes."""
+    members = {group: np.array([own == group for own in group_of]) for group in FREQUENCIES}
+    chosen = {group: each for group, each in members.items() if each.any()}
+    return {ALL: np.ones(len(group_of), dtype=bool), **chosen}
 
 
 def mean_of(values: np.ndarray, chosen: np.ndarray) -> float | None:

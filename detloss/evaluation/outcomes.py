@@ -1,5 +1,6 @@
 """What became of detections and objects at IoU 0.5: what metrics beyond AP are computed from (no torch here)."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -71,3 +72,13 @@ def precision_at_recalls(hits: np.ndarray, category: np.ndarray, instances: np.n
     true_of_class = true[hits] - before
     false_of_class = total[hits] - starts[category[hits]] - true_of_class
     return interpolated(true_of_class, false_of_class, category[hits], instances)
+
+
+def precisions_by_group(outcomes: Outcomes, groups: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Return precision at the 101 recalls of AP50 of each group's classes that have objects, [classes, R].
+
+    ``groups`` are [C] bool by name; a group without such classes is left out.
+    """
+    curves = precision_at_recalls(outcomes.hits, outcomes.detections.category, outcomes.instances)
+    own = {group: curves[chosen & (outcomes.instances > 0)] for group, chosen in groups.items()}
+    return {group: each for group, each in own.items() if len(each)}

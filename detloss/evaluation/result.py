@@ -91,6 +91,10 @@ class Evaluation:
         outcomes = {kind: found.outcomes for kind, found in measured.items() if found.outcomes is not None}
         return cls(metrics, tuple(rows), warnings, engine, outcomes)
 
+    def scalars(self) -> dict[str, float | None]:
+        """Return the metrics as loggers take them, ``{"bbox/AP": ...}``."""
+        return {f"{kind}/{name}": value for kind, own in self.metrics.items() for name, value in own.items()}
+
     def write(self, folder: Path) -> None:
         """Write ``metrics.json`` and ``per_class.csv``, each by one rename; None is null or an empty cell."""
         folder.mkdir(parents=True, exist_ok=True)

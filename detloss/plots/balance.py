@@ -55,9 +55,9 @@ class Balance:
         """Classes by training images, most first."""
         return np.lexsort((np.arange(len(self.images)), -self.images))
 
-    def over_time(self) -> tuple[list[int], list[ClassGradients]]:
-        """Return the windows in at most `TIMES` sums, and the steps these end at."""
-        size = math.ceil(len(self.windows) / TIMES)
+    def over_time(self, times: int | None = None) -> tuple[list[int], list[ClassGradients]]:
+        """Return the windows in at most ``times`` sums, `TIMES` if not given, and the steps these end at."""
+        size = math.ceil(len(self.windows) / (times or TIMES))
         ends = range(size, len(self.windows) + size, size)
         return (
             [self.steps[min(end, len(self.steps)) - 1] for end in ends],

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from detloss.evaluation.analysis import ALL, CONFIDENT, Analysis
 from detloss.evaluation.average_precision import RECALLS
 from detloss.evaluation.calibration_error import BINS
-from detloss.evaluation.outcomes import precision_at_recalls
+from detloss.evaluation.outcomes import precisions_by_group
 from detloss.evaluation.result import Evaluation
 from detloss.plots.errors import confusion_of_the_worst, errors_by_group, ranking_and_detection_error
 from detloss.plots.figure import GROUP_COLORS, GROUP_NAMES, new_figure, write_figures
@@ -43,12 +43,7 @@ def precision_recall(analysis: Analysis) -> Figure:
     """Draw precision against recall at IoU 0.5, the mean over a group's classes that have objects."""
     figure = new_figure(5.2, 4.4)
     axes = figure.subplots()
-    outcomes = analysis.outcomes
-    curves = precision_at_recalls(outcomes.hits, outcomes.detections.category, outcomes.instances)
-    for group, chosen in analysis.groups.items():
-        own = curves[chosen & (outcomes.instances > 0)]
-        if not len(own):
-            continue
+    for group, own in precisions_by_group(analysis.outcomes, analysis.groups).items():
         curve = own.mean(axis=0)
         style = "--" if group == ALL else "-"
         label = f"{_name(group)} ({len(own)} classes): AP50 {100 * curve.mean():.1f}"

@@ -4,10 +4,12 @@ from collections.abc import Mapping, Sequence
 
 from matplotlib.figure import Figure
 
-from detloss.plots.figure import PALETTE, new_figure
+from detloss.plots.figure import GROUP_COLORS, GROUP_NAMES, PALETTE, new_figure
 
 Line = Mapping[str, float | None]
 """A line of ``metrics.jsonl``."""
+
+KINDS = {"bbox": "boxes", "segm": "masks"}
 
 
 def curve(lines: Sequence[Line], name: str) -> tuple[list[float], list[float]]:
@@ -33,4 +35,26 @@ def draw_history(lines: Sequence[Line], title: str) -> Figure:
     for axes in (losses, rate):
         axes.grid(alpha=0.3)
         axes.spines[["top", "right"]].set_visible(False)
+    return figure
+
+
+def draw_average_precision(lines: Sequence[Line], title: str) -> Figure | None:
+    """Return AP of all classes and of the frequency groups over the evaluations, None where there was none."""
+    kinds = {kind: of for kind, of in KINDS.items() if curve(lines, f"{kind}/AP")[0]}
+    if not kinds:
+        return None
+    figure = new_figure(7.5, 2.7 * len(kinds) + 0.4)
+    panels = figure.subplots(len(kinds), 1, sharex=True, squeeze=False)[:, 0]
+    for axes, (kind, of) in zip(panels, kinds.items(), strict=True):
+        for group, color in {"": "black", **GROUP_COLORS}.items():
+            steps, values = curve(lines, f"{kind}/AP{group}")
+            if steps:
+                label = GROUP_NAMES.get(group, "all classes")
+                axes.plot(steps, [100 * value for value in values], ".-", color=color, label=label)
+        axes.set(ylabel=f"AP of {of}, x 100", ylim=(0, None))
+        axes.grid(alpha=0.3)
+        axes.spines[["top", "right"]].set_visible(False)
+    panels[0].set_title(title)
+    panels[0].legend(frameon=False, fontsize=8, ncols=4)
+    panels[-1].set_xlabel("step")
     return figure

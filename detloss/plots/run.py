@@ -11,7 +11,7 @@ from detloss import build, gradients, margins, run_folder
 from detloss.errors import UserError
 from detloss.plots.balance import Balance, draw_classes, draw_heat_map, draw_ratios
 from detloss.plots.figure import write_figures
-from detloss.plots.history import Line, curve, draw_history
+from detloss.plots.history import Line, curve, draw_average_precision, draw_history
 from detloss.stats import ClassStats, frequency_groups
 
 
@@ -25,8 +25,11 @@ def plot_run(run: Path, output: Path) -> list[Path]:
     title = f"{cfg.dataset.name}, {cfg.model.name}, {cfg.loss.name}"
     lines = read_metrics_lines(run / "metrics.jsonl")
     figures = {"history": draw_history(lines, title)}
+    scores = draw_average_precision(lines, title)
+    if scores is not None:
+        figures["average_precision"] = scores
     if (run / gradients.FILE).exists():
-        balance = _balance(cfg, run, lines, title)
+        balance = read_balance(run, cfg, lines, title)
         figures["gradient_ratio"] = draw_ratios(balance, lines)
         figures["gradient_heat_map"] = draw_heat_map(balance)
         figures["gradient_classes"] = draw_classes(balance)
@@ -46,7 +49,8 @@ def read_metrics_lines(path: Path) -> list[Line]:
     return lines
 
 
-def _balance(cfg: DictConfig, run: Path, lines: Sequence[Line], title: str) -> Balance:
+def read_balance(run: Path, cfg: DictConfig, lines: Sequence[Line], title: str) -> Balance:
+    """Return what ``gradients.jsonl`` of a run holds, which must be there."""
     stats = run_folder.read_stats(run)
     steps, windows = gradients.read_gradients(run / gradients.FILE, stats.num_classes)
     return Balance(

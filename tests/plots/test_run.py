@@ -11,7 +11,7 @@ from detloss.errors import UserError
 from detloss.gradients import ClassGradients
 from detloss.plots import balance
 from detloss.plots.balance import Balance, draw_classes, draw_heat_map, draw_ratios
-from detloss.plots.history import draw_history
+from detloss.plots.history import Line, draw_average_precision, draw_history
 from detloss.plots.run import plot_run
 
 IMAGES = [3, 300, 40]
@@ -143,3 +143,22 @@ def test_damaged_gradients_are_one_line(run: Path, text: str) -> None:
     with pytest.raises(UserError, match=r"gradients\.jsonl"):
         plot_run(run, run / "plot")
     assert not (run / "plot").exists()
+
+
+def test_average_precision_is_drawn_at_the_evaluations_by_group_and_not_at_all_without_one() -> None:
+    lines: list[Line] = [
+        {"step": 10, "loss": 2.0},
+        {"step": 10, "bbox/AP": 0.25, "bbox/APr": None, "bbox/APf": 0.5},
+        {"step": 20, "bbox/AP": 0.5, "bbox/APr": 0.125, "bbox/APf": 0.75},
+    ]
+    figure = draw_average_precision(lines, "a run")
+    assert figure is not None and len(figure.axes) == 1
+    assert drawn(figure, 0) == {
+        "all classes": ([10, 20], [25, 50]),
+        "rare": ([20], [12.5]),
+        "frequent": ([10, 20], [50, 75]),
+    }
+    assert draw_average_precision(lines[:1], "a run") is None
+    masks: list[Line] = [{"step": 20, "segm/AP": 0.5}]
+    both = draw_average_precision([*lines, *masks], "a run")
+    assert both is not None and drawn(both, 1) == {"all classes": ([20], [50])}
