@@ -26,7 +26,7 @@ def plot_run(run: Path, output: Path) -> list[Path]:
     lines = read_metrics_lines(run / "metrics.jsonl")
     figures = {"history": draw_history(lines, title)}
     if (run / gradients.FILE).exists():
-        balance = _balance(cfg, run, lines, title)
+        balance = read_balance(run, cfg, lines, title)
         figures["gradient_ratio"] = draw_ratios(balance, lines)
         figures["gradient_heat_map"] = draw_heat_map(balance)
         figures["gradient_classes"] = draw_classes(balance)
@@ -46,7 +46,8 @@ def read_metrics_lines(path: Path) -> list[Line]:
     return lines
 
 
-def _balance(cfg: DictConfig, run: Path, lines: Sequence[Line], title: str) -> Balance:
+def read_balance(run: Path, cfg: DictConfig, lines: Sequence[Line], title: str) -> Balance:
+    """Return what ``gradients.jsonl`` of a run holds, which must be there."""
     stats = run_folder.read_stats(run)
     steps, windows = gradients.read_gradients(run / gradients.FILE, stats.num_classes)
     return Balance(

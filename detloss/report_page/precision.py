@@ -1,0 +1,74 @@
+"""AP against class frequency, and precision and recall by frequency group, of every method."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from detloss.comparison.texts import percent
+from detloss.plots.figure import GROUP_NAMES
+from detloss.plots.several_methods import draw_ap_by_frequency, draw_precision_recall, frequency_bins
+from detloss.report_page.blocks import Column, Figure, Section, Table
+from detloss.report_page.scored import Scored, mean_ap, mean_over_seeds
+from detloss.report_page.svg import inline_svg
+
+SHOWN_RECALLS = (10, 30, 50, 70, 90)
+"""Percent, in the table beside the curves."""
+
+
+def ap_by_frequency(scored: Sequence[Scored], methods: Sequence[str]) -> Section:
+    """Return AP of the classes by their training images, means over a method's seeds."""
+    ap = ap_of_methods(scored, len(methods))
+    images = scored[0].run.stats.images
+    rows, bins = [], frequency_bins(images)
+    for part in bins:
+        span = f"{images[part].min():,} to {images[part].max():,}"
+        rows.append((span, str(len(part)), *(percent(mean_ap(own[part])) for own in ap)))
+    columns = [Column("training images", numeric=False), Column("classes"), *map(Column, methods)]
+    table = Table.of("AP x 100 of classes about as frequent", columns, rows)
+    ends = [
+        f"{name} {percent(mean_ap(own[bins[0]]))} to {percent(mean_ap(own[bins[-1]]))}"
+        for name, own in zip(methods, ap, strict=True)
+    ]
+    seen = "AP of classes against their training images, from the rarest to the most frequent: " + ", ".join(ends)
+    caption = "A light dot is a class, a line goes through the means of classes about as frequent."
+    figure = draw_ap_by_frequency(ap, images, methods)
+    return Section(
+        "frequency", "AP by class frequency", (Figure(inline_svg(figure, "frequency", seen), caption, table),)
+    )
+
+
+def precision_and_recall(scored: Sequence[Scored], methods: Sequence[str]) -> Section:
+    """Return precision over recall at IoU 0.5 by group, means over a group's classes and a method's seeds."""
+    groups = [group for group in (*GROUP_NAMES, "all") if group in scored[0].precision]
+    of_methods = [
+        {
+            group: mean_over_seeds([each.precision[group] for each in scored if each.method == number])
+            for group in groups
+        }
+        for number in range(len(methods))
+    ]
+    columns = [Column("group", numeric=False), Column("method", numeric=False), Column("AP50")]
+    columns += [Column(f"at recall {recall} %") for recall in SHOWN_RECALLS]
+    rows = [
+        (
+            GROUP_NAMES.get(group, "all classes"),
+            name,
+            percent(float(own[group].mean())),
+            *(percent(float(own[group][recall])) for recall in SHOWN_RECALLS),
+        )
+        for group in groups
+        for name, own in zip(methods, of_methods, strict=True)
+    ]
+    table = Table.of("Precision x 100 at IoU 0.5", columns, rows)
+    parts = [f"{row[0]}, {row[1]} {row[2]}" for row in rows]
+    seen = "Precision over recall at IoU 0.5 by group; the areas, AP50: " + "; ".join(parts)
+    caption = "Means over the classes of a group that have objects, and over a method's seeds."
+    figure = draw_precision_recall(of_methods, methods)
+    return Section(
+        "precision", "Precision and recall", (Figure(inline_svg(figure, "precision", seen), caption, table),)
+    )
+
+
+def ap_of_methods(scored: Sequence[Scored], methods: int) -> list[np.ndarray]:
+    """Return AP [C] of every method, the mean over its seeds."""
+    return [mean_over_seeds([each.ap for each in scored if each.method == number]) for number in range(methods)]

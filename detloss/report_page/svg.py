@@ -1,0 +1,63 @@
+"""Figures as markup inside a page: text that can be selected, no addresses, the same bytes every time."""
+
+import io
+import re
+from xml.etree import ElementTree
+
+import matplotlib
+from markupsafe import Markup
+from matplotlib.figure import Figure
+
+REFERENCE = re.compile(r"url\(#([^)]+)\)")
+METADATA = ("Date", "Creator", "Format", "Type")
+
+
+def inline_svg(figure: Figure, name: str, label: str) -> Markup:
+    """Return a figure's SVG for the inside of a page.
+
+    Args:
+        name: makes its ids different from those of the page's other figures.
+        label: what is seen, in words.
+    """
+    text = io.StringIO()
+    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": name}):
+        figure.savefig(text, format="svg", dpi=120, metadata=dict.fromkeys(METADATA))
+    root = ElementTree.fromstring(text.getvalue())
+    _rename(root, name)
+    size = root.attrib["viewBox"].split()[2:]
+    root.attrib = {"viewBox": root.attrib["viewBox"], "role": "img", "aria-label": label}
+    root.set("style", f"width: {float(size[0]) / 12:.2f}em")
+    # Made by matplotlib and written anew by ElementTree: every name in it is escaped.
+    return Markup(ElementTree.tostring(root, encoding="unicode"))
+
+
+def _rename(root: ElementTree.Element, name: str) -> None:
+    """Take away namespaces, which HTML needs none of, the style sheet, and ids that nothing refers to."""
+    for parent in root.iter():
+        for child in [child for child in parent if child.tag.endswith(("}style", "}metadata"))]:
+            parent.remove(child)
+    elements = list(root.iter())
+    for element in elements:
+        element.tag = _local(element.tag)
+        element.attrib = {_local(key): value for key, value in element.attrib.items()}
+    wanted = {found for element in elements for found in _references(element)}
+    for element in elements:
+        own = element.attrib.pop("id", None)
+        if own in wanted:
+            element.set("id", f"{name}-{own}")
+        for key, value in element.attrib.items():
+            if key == "href" and value.startswith("#"):
+                element.set(key, f"#{name}-{value[1:]}")
+            elif "url(#" in value:
+                element.set(key, REFERENCE.sub(rf"url(#{name}-\1)", value))
+
+
+def _references(element: ElementTree.Element) -> list[str]:
+    values = element.attrib.items()
+    return [value[1:] for key, value in values if key == "href" and value.startswith("#")] + [
+        found for _, value in values for found in REFERENCE.findall(value)
+    ]
+
+
+def _local(name: str) -> str:
+    return name.rpartition("}")[2]
