@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 from detloss.evaluation.analysis import ALL, Analysis, mean_of
 from detloss.evaluation.error_types import TYPES
 from detloss.evaluation.ranking_error import detection_error_bounds
-from detloss.plots.figure import GROUP_COLORS, GROUP_NAMES, new_figure
+from detloss.plots.figure import GROUP_COLORS, GROUP_NAMES, new_figure, plain
 from detloss.stats import ClassStats
 
 TYPE_COLOURS = ("#56B4E9", "#E69F00", "#CC79A7", "#999999", "#F0E442", "#000000")
@@ -66,7 +66,7 @@ def confusion_of_the_worst(analysis: Analysis, stats: ClassStats) -> Figure:
         share = shares[row, column]
         colour = "white" if share > 60 else "black"
         axes.text(column, row, f"{share:.0f}", ha="center", va="center", fontsize=7, color=colour)
-    names = [stats.names[index] for index in classes]
+    names = [plain(stats.names[index]) for index in classes]
     axes.set_xticks(
         range(len(names) + 2), [*names, "another class", "nothing"], rotation=60, ha="right", fontsize=8
     )

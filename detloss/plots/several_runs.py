@@ -9,13 +9,12 @@ from matplotlib.figure import Figure
 
 from detloss.gradients import ClassGradients
 from detloss.plots.balance import Balance
-from detloss.plots.figure import GROUP_NAMES, line_styles, new_figure, plain
+from detloss.plots.figure import GROUP_NAMES, line_styles, new_figure
 from detloss.plots.history import Line, curve
+from detloss.plots.panels import ALL, WIDTH, group_panels, legend_below, tidy
 
 MOST_POINTS = 200
 """Of a curve; where more were logged, neighbours are averaged."""
-
-ALL = "all"
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,20 +40,13 @@ def balance_curves(balances: Sequence[tuple[int, Balance]]) -> dict[str, list[Cu
 
 def draw_balances(curves: Mapping[str, Sequence[Curve]], methods: Sequence[str]) -> Figure:
     """Return a panel for each group with the curves of all runs; at 1 both gradients are equal."""
-    rows = -(-len(curves) // 2)
-    figure = new_figure(8.4, 0.6 + 2.6 * rows)
-    panels = figure.subplots(rows, 2, sharex=True, sharey=True, squeeze=False).ravel().tolist()
-    for axes, (group, own) in zip(panels, curves.items(), strict=False):
+    figure, panels = group_panels(list(curves), x="step", y="negative / positive\ngradient")
+    for group, axes in panels.items():
         axes.axhline(1, color="0.35", linewidth=1, linestyle=(0, (2, 2)))
-        _draw(axes, own, len(methods))
-        name = "all classes" if group == ALL else f"{GROUP_NAMES[group]} classes"
-        axes.set_title(name, loc="left", fontsize=10)
+        _draw(axes, curves[group], len(methods))
         axes.set_yscale("log")
-    for axes in panels[len(curves) :]:
-        axes.set_axis_off()
-    figure.supxlabel("step", fontsize=10)
-    figure.supylabel("negative / positive gradient", fontsize=10)
-    _legend(figure, methods, {each.method for own in curves.values() for each in own})
+        axes.yaxis.set_major_formatter("{x:g}")
+    legend_below(figure, methods, sorted({each.method for own in curves.values() for each in own}))
     return figure
 
 
@@ -71,21 +63,24 @@ def metric_curves(lines: Sequence[tuple[int, Sequence[Line]]], name: str) -> lis
 
 
 def draw_training(losses: Sequence[Curve], metrics: Sequence[Curve], methods: Sequence[str]) -> Figure:
-    """Return the losses, and beside them AP where runs were evaluated on the way."""
-    figure = new_figure(8.4, 3.6)
+    """Return the losses, of which there must be one, and beside them AP where runs were evaluated on the way."""
+    figure = new_figure(WIDTH, 3.6)
     axes = figure.subplots(1, 2 if metrics else 1, squeeze=False)[0]
     _draw(axes[0], losses, len(methods))
     axes[0].set(xlabel="step", ylabel="loss, sum of its terms")
     values = np.concatenate([each.values for each in losses])
     if values.min() > 0 and values.max() > 20 * np.median(values):
         axes[0].set_yscale("log")
+        axes[0].yaxis.set_major_formatter("{x:g}")
     elif values.min() >= 0:
         axes[0].set_ylim(0, None)
     if metrics:
         percents = [Curve(each.method, each.steps, 100 * each.values) for each in metrics]
         _draw(axes[1], percents, len(methods))
         axes[1].set(xlabel="step", ylabel="AP x 100", ylim=(0, None))
-    _legend(figure, methods, {each.method for each in [*losses, *metrics]})
+    for panel in axes:
+        tidy(panel)
+    legend_below(figure, methods, sorted({each.method for each in [*losses, *metrics]}))
     return figure
 
 
@@ -99,23 +94,11 @@ def _draw(axes: Axes, curves: Sequence[Curve], methods: int) -> None:
     styles = line_styles(methods)
     for each in curves:
         color, stroke = styles[each.method]
-        axes.plot(each.steps, each.values, color=color, linestyle=stroke, linewidth=1.4, alpha=0.9)
-    axes.grid(alpha=0.25)
-    axes.spines[["top", "right"]].set_visible(False)
+        marker = "o" if len(each.steps) < 3 else None
+        axes.plot(
+            each.steps, each.values, color=color, linestyle=stroke, marker=marker, markersize=4, linewidth=1.4
+        )
     axes.xaxis.set_major_formatter("{x:,g}")
-
-
-def _legend(figure: Figure, methods: Sequence[str], shown: set[int]) -> None:
-    """Name the methods below the panels, where they cover nothing."""
-    styles = line_styles(len(methods))
-    axes = figure.axes[0]
-    for method in sorted(shown):
-        color, stroke = styles[method]
-        axes.plot([], [], color=color, linestyle=stroke, linewidth=2, label=plain(methods[method]))
-    widest = max(len(methods[method]) for method in shown)
-    columns = max(1, min(len(shown), 110 // (widest + 8)))
-    handles = axes.get_legend_handles_labels()
-    figure.legend(*handles, frameon=False, loc="outside lower center", ncols=columns, fontsize=9)
 
 
 def _thinned(method: int, steps: Sequence[float], values: Sequence[float]) -> Curve:

@@ -19,10 +19,10 @@ class Image:
 
 @dataclass(frozen=True)
 class Cell:
-    """A number or a word, smaller words below it, and a picture above it."""
+    """A number or a word, lines of smaller words below it, and a picture above it."""
 
     text: str
-    note: str = ""
+    notes: tuple[str, ...] = ()
     strong: bool = False
     image: Image | None = None
 

@@ -6,7 +6,8 @@ from detloss import run_folder
 from detloss.comparison.runs import Run, short
 from detloss.report_page.blocks import Block, Column, Details, Section, Table, Text
 
-ABSENT = "(absent)"
+ABSENT = "-"
+"""What stands where a run has no such setting."""
 
 
 def configuration(runs: Sequence[Run], labels: Sequence[str]) -> Section:
@@ -27,7 +28,7 @@ def configuration(runs: Sequence[Run], labels: Sequence[str]) -> Section:
 
 def _differences(runs: Sequence[Run], labels: Sequence[str], keys: Sequence[str]) -> Table:
     cells = [[short(run.settings.get(key, ABSENT)) for run in runs] for key in keys]
-    caption = "Settings that differ"
+    caption = f"Settings that differ ({ABSENT} where a run has none of the name)"
     if len(keys) > len(runs):
         columns = [Column(name, numeric=False) for name in ("key", *labels)]
         return Table.of(caption, columns, [(key, *own) for key, own in zip(keys, cells, strict=True)])

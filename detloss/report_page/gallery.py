@@ -22,6 +22,8 @@ SIDES = {4: 480, 8: 360}
 LEAST_SIDE = 280
 QUALITY = 60
 """Of WebP: names on boxes stay legible."""
+LETTERS = 1 / 30
+"""Of a picture's longer side: on a page it is shown at about 280 pixels."""
 
 SHOWN = 6
 
@@ -42,7 +44,7 @@ def gallery(examples: Sequence[Example], firsts: Sequence[Scored], methods: Sequ
         count = len(shown.truth.classes)
         objects = f"{count} object{'' if count == 1 else 's'}"
         picture = _picture(shown, shown.truth, names, side, f"Ground truth: {_counted(shown.truth, names)}")
-        cells = [Cell(f"image {shown.image_id}"), Cell(objects, image=picture)]
+        cells = [Cell(str(shown.image_id)), Cell(objects, image=picture)]
         for each, method in zip(firsts, methods, strict=True):
             found = each.found[place]
             text, seen = _outcome(shown.truth, found, names)
@@ -57,7 +59,7 @@ def gallery(examples: Sequence[Example], firsts: Sequence[Scored], methods: Sequ
 
 
 def _picture(shown: Example, objects: Objects, names: Sequence[str], side: int, alt: str) -> Image:
-    drawn = draw_objects(shown.pixels, objects, names)
+    drawn = draw_objects(shown.pixels, objects, names, letters=LETTERS)
     drawn.thumbnail((side, side), Resampling.LANCZOS)
     content = io.BytesIO()
     drawn.save(content, "WEBP", quality=QUALITY, method=6)

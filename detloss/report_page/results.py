@@ -29,13 +29,12 @@ def results(comparison: Comparison, methods: Sequence[str], baseline: str) -> Se
 
 
 def _estimate(estimate: Estimate) -> Cell:
-    return Cell(percent(estimate.value, estimate.deviation), interval(estimate.low, estimate.high))
+    return Cell(percent(estimate.value, estimate.deviation), (interval(estimate.low, estimate.high),))
 
 
 def _difference(difference: Difference) -> Cell:
     if difference.identical:
-        return Cell("0", difference.verdict)
-    found = [interval(difference.low, difference.high, signs=True)]
-    found += [f"p {p_value(difference.p)}"] if difference.p is not None else []
-    note = ", ".join(filter(None, [*found, difference.verdict]))
-    return Cell(signed(difference.value), note, strong=difference.verdict == "differs")
+        return Cell("0", (difference.verdict,))
+    notes = [interval(difference.low, difference.high, signs=True)]
+    notes += [f"p {p_value(difference.p)}"] if difference.p is not None else []
+    return Cell(signed(difference.value), (*notes, difference.verdict), strong=difference.verdict == "differs")

@@ -26,20 +26,17 @@ def summary(scored: Sequence[Scored], methods: Sequence[str], ground_truth: Grou
         f"file is {ground_truth.path.name}, SHA-256 {run.validation[:12]}."
     )
     headers = [header(each.run.home) for each in scored]
-    columns = (
-        Column("run", numeric=False),
-        Column(f"AP of {KINDS[kind]}"),
-        Column("folder", numeric=False),
-        Column("code", numeric=False),
-    )
-    rows = [
-        (each.label, percent(mean_ap(each.ap)), each.run.folder.name, _code(own))
-        for each, own in zip(scored, headers, strict=True)
-    ]
+    code = [_code(own) for own in headers]
+    columns = [Column("run", numeric=False), Column(f"AP of {KINDS[kind]} x 100"), Column("folder", numeric=False)]
+    rows = [[each.label, percent(mean_ap(each.ap)), each.run.folder.name] for each in scored]
+    if len(set(code)) > 1:
+        columns.append(Column("code", numeric=False))
+        rows = [[*row, own] for row, own in zip(rows, code, strict=True)]
     commands = dict.fromkeys(line for own in headers for line in own if line.startswith("detloss "))
     made = tuple(line for line in commands if line.split()[1] in ("train", "bench"))
     blocks = (
         Text(data),
+        *((Text(f"All runs are of {code[0]}."),) if len(set(code)) == 1 and code[0] else ()),
         Table.of("Runs", columns, rows),
         *((Details("Commands that made them", (Listing(made),)),) if made else ()),
     )

@@ -24,9 +24,9 @@ def inline_svg(figure: Figure, name: str, label: str) -> Markup:
         figure.savefig(text, format="svg", dpi=120, metadata=dict.fromkeys(METADATA))
     root = ElementTree.fromstring(text.getvalue())
     _rename(root, name)
-    size = root.attrib["viewBox"].split()[2:]
-    root.attrib = {"viewBox": root.attrib["viewBox"], "role": "img", "aria-label": label}
-    root.set("style", f"width: {float(size[0]) / 12:.2f}em")
+    box = root.attrib["viewBox"]
+    root.attrib = {"viewBox": box, "role": "img", "aria-label": label}
+    root.set("style", f"--width: {float(box.split()[2]) / 12:.2f}em")  # 12 points are 1 em of 16 pixels
     # Made by matplotlib and written anew by ElementTree: every name in it is escaped.
     return Markup(ElementTree.tostring(root, encoding="unicode"))
 
