@@ -113,6 +113,8 @@ def draw_heat_map(balance: Balance) -> Figure:
     _class_axis(axes.yaxis, balance, names_turned=0, groups_turned=90)
     axes.invert_yaxis()
     bar = figure.colorbar(mesh, ax=axes, extend="both", aspect=40)
+    assert bar.solids is not None
+    bar.solids.set_rasterized(True)  # as SVG its 256 shades would be most of the file
     bar.set_label("negative / positive gradient (grey: no positives)")
     return figure
 

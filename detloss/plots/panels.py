@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogFormatter
 
 from detloss.plots.figure import GROUP_NAMES, line_styles, new_figure, plain
 
@@ -27,12 +28,19 @@ def group_panels(groups: Sequence[str], *, x: str, y: str) -> tuple[Figure, dict
             continue
         axes.set_title(f"{GROUP_NAMES.get(groups[index], groups[index])} classes", loc="left", fontsize=10)
         if index % 2 == 0:
-            axes.set_ylabel(y)
+            axes.set_ylabel(y, fontsize=9)
         if index + 2 >= len(groups):  # nothing is below it
             axes.set_xlabel(x)
             axes.tick_params(labelbottom=True)
         tidy(axes)
     return figure, dict(zip(groups, every, strict=False))
+
+
+def logarithmic(axes: Axes) -> None:
+    """Scale the values by powers of ten, written out; and what is between them where they are few."""
+    axes.set_yscale("log")
+    axes.yaxis.set_major_formatter(LogFormatter())
+    axes.yaxis.set_minor_formatter(LogFormatter(minor_thresholds=(1.5, 0.5)))
 
 
 def tidy(axes: Axes) -> None:

@@ -11,7 +11,7 @@ from detloss.gradients import ClassGradients
 from detloss.plots.balance import Balance
 from detloss.plots.figure import GROUP_NAMES, line_styles, new_figure
 from detloss.plots.history import Line, curve
-from detloss.plots.panels import ALL, WIDTH, group_panels, legend_below, tidy
+from detloss.plots.panels import ALL, WIDTH, group_panels, legend_below, logarithmic, tidy
 
 MOST_POINTS = 200
 """Of a curve; where more were logged, neighbours are averaged."""
@@ -40,12 +40,11 @@ def balance_curves(balances: Sequence[tuple[int, Balance]]) -> dict[str, list[Cu
 
 def draw_balances(curves: Mapping[str, Sequence[Curve]], methods: Sequence[str]) -> Figure:
     """Return a panel for each group with the curves of all runs; at 1 both gradients are equal."""
-    figure, panels = group_panels(list(curves), x="step", y="negative / positive\ngradient")
+    figure, panels = group_panels(list(curves), x="step", y="negative / positive gradient")
     for group, axes in panels.items():
         axes.axhline(1, color="0.35", linewidth=1, linestyle=(0, (2, 2)))
         _draw(axes, curves[group], len(methods))
-        axes.set_yscale("log")
-        axes.yaxis.set_major_formatter("{x:g}")
+        logarithmic(axes)
     legend_below(figure, methods, sorted({each.method for own in curves.values() for each in own}))
     return figure
 
@@ -70,8 +69,7 @@ def draw_training(losses: Sequence[Curve], metrics: Sequence[Curve], methods: Se
     axes[0].set(xlabel="step", ylabel="loss, sum of its terms")
     values = np.concatenate([each.values for each in losses])
     if values.min() > 0 and values.max() > 20 * np.median(values):
-        axes[0].set_yscale("log")
-        axes[0].yaxis.set_major_formatter("{x:g}")
+        logarithmic(axes[0])
     elif values.min() >= 0:
         axes[0].set_ylim(0, None)
     if metrics:

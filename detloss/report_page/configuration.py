@@ -19,7 +19,8 @@ def configuration(runs: Sequence[Run], labels: Sequence[str]) -> Section:
     columns = (Column("key", numeric=False), Column("value", numeric=False))
     shared = Details(f"The {len(same)} settings that are the same in all", (Table.of("Settings", columns, same),))
     if len(runs) == 1:
-        return Section("configuration", "Configuration", (Table.of("Settings", columns, same),))
+        own = Details(f"The {len(same)} settings", (Table.of("Settings", columns, same),))
+        return Section("configuration", "Configuration", (own,))
     found: Block = Text("The runs have the same settings.")
     if changes:
         found = _differences(runs, labels, sorted(changes))

@@ -36,7 +36,7 @@ def summary(scored: Sequence[Scored], methods: Sequence[str], ground_truth: Grou
     made = tuple(line for line in commands if line.split()[1] in ("train", "bench"))
     blocks = (
         Text(data),
-        *((Text(f"All runs are of {code[0]}."),) if len(set(code)) == 1 and code[0] else ()),
+        *((Text(f"Made with {code[0]}."),) if len(set(code)) == 1 and code[0] else ()),
         Table.of("Runs", columns, rows),
         *((Details("Commands that made them", (Listing(made),)),) if made else ()),
     )
