@@ -120,6 +120,7 @@ def _score(
                 own = places if run is method.runs[0] else []
                 scored.append(score_run(run, next(labels), number, ground_truth, kind, own))
                 display.advance(len(scored))
+                display.note(len(scored), {})
     return scored
 
 
