@@ -11,7 +11,7 @@ from pathlib import Path
 
 Message = dict[str, object]
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-PATIENCE = 30
+PATIENCE = 60
 """Seconds to wait for an answer."""
 
 KEYS = {"Tab": ("Tab", 9, ""), "Enter": ("Enter", 13, "\r"), " ": ("Space", 32, " ")}

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from detloss.evaluation.average_precision import RECALLS
 from detloss.evaluation.error_types import TYPES
@@ -22,6 +23,27 @@ def frequency_bins(images: np.ndarray) -> list[np.ndarray]:
     """Return the classes in at most `BINS` parts of about one size, by training images, the rarest first."""
     order = np.argsort(images, kind="stable")
     return [part for part in np.array_split(order, min(BINS, -(-len(images) // 4))) if len(part)]
+
+
+def draw_estimates(
+    values: np.ndarray, lows: np.ndarray, highs: np.ndarray, metrics: Sequence[str], methods: Sequence[str]
+) -> Figure:
+    """Return a panel for each metric with a dot and its interval for each method, [methods, metrics] each."""
+    figure = new_figure(WIDTH, 1.0 + 0.3 * len(methods))
+    panels = figure.subplots(1, len(metrics), sharey=True, squeeze=False)[0]
+    places = np.arange(len(methods))
+    for number, (axes, name) in enumerate(zip(panels, metrics, strict=True)):
+        for place, (color, _) in zip(places, line_styles(len(methods)), strict=True):
+            ends = [100 * lows[place, number], 100 * highs[place, number]]
+            axes.plot(ends, [place, place], color=color, linewidth=2)
+            axes.plot(100 * values[place, number], place, "o", color=color, markersize=5)
+        axes.set_title(name, loc="left", fontsize=10)
+        axes.xaxis.set_major_locator(MaxNLocator(3, integer=True))
+        tidy(axes)
+        axes.grid(visible=False, axis="y")
+    panels[0].set_yticks(places, [plain(name) for name in methods])
+    panels[0].set_ylim(len(methods) - 0.5, -0.5)
+    return figure
 
 
 def draw_ap_by_frequency(ap: Sequence[np.ndarray], images: np.ndarray, methods: Sequence[str]) -> Figure:

@@ -40,7 +40,7 @@ def gradient_balance(
             for each, balance, own in zip(scored, balances, lines, strict=True)
             if balance is not None
         ]
-        blocks.append(Figure(inline_svg(figure, "balance", _seen(curves, methods)), caption))
+        blocks.append(Figure("gradient balance", inline_svg(figure, "balance", _seen(curves, methods)), caption))
         blocks.append(Table.of("Negative over positive gradient at the end, and of single steps", columns, rows))
         maps = [_heat_map(each.label, balance, number) for number, (each, balance) in enumerate(probed)]
         blocks.append(Details("By class and step, a map of each run", tuple(maps)))
@@ -85,7 +85,7 @@ def _extremes(lines: Sequence[Line]) -> list[str]:
 def _heat_map(label: str, balance: Balance, number: int) -> Figure:
     caption = f"{label}: red where negatives outweigh, blue where positives do, grey where there are no positives."
     seen = f"Map of negative over positive gradient by class and step, of {label}"
-    return Figure(inline_svg(draw_heat_map(balance), f"map{number}", seen), caption)
+    return Figure(f"gradients of {label}", inline_svg(draw_heat_map(balance), f"map{number}", seen), caption)
 
 
 def _ratio(value: float) -> str:

@@ -71,11 +71,13 @@ class Figure:
     """A drawing.
 
     Attributes:
+        name: what it is, in a few words that no other figure has.
         svg: its markup, which says in words what is seen.
         numbers: those that are drawn.
     """
 
     kind: ClassVar[str] = "figure"
+    name: str
     svg: Markup
     caption: str
     numbers: Table | None = None

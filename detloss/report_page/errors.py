@@ -27,7 +27,9 @@ def errors(scored: Sequence[Scored], methods: Sequence[str]) -> Section:
         "What AP50 would gain without the errors of a type, the mean over classes and seeds, as in TIDE (Bolya et "
         "al., ECCV 2020)."
     )
-    figure = Figure(inline_svg(draw_errors(lost, methods), "errors", "AP50 lost. " + "; ".join(parts)), caption)
+    figure = Figure(
+        "errors", inline_svg(draw_errors(lost, methods), "errors", "AP50 lost. " + "; ".join(parts)), caption
+    )
     matrices = [
         Details(f"Confusions of {each.label}", _confusions(each, f"confusion{number}"))
         for number, each in enumerate(scored)
@@ -55,5 +57,12 @@ def _confusions(scored: Scored, name: str) -> tuple[Block, ...]:
         "Most frequent: " + ", ".join(pairs) if pairs else "No two classes are confused"
     )
     caption = "The best detection on each object at IoU 0.5, whatever its class, in % of the objects of a row."
-    table = Table.of("The most frequent confusions", columns, rows)
-    return (Figure(inline_svg(scored.matrix, name, seen), caption, table if rows else None),)
+    table = Table.of(f"The most frequent confusions of {scored.label}", columns, rows)
+    return (
+        Figure(
+            f"confusions of {scored.label}",
+            inline_svg(scored.matrix, name, seen),
+            caption,
+            table if rows else None,
+        ),
+    )

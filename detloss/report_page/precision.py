@@ -32,9 +32,8 @@ def ap_by_frequency(scored: Sequence[Scored], methods: Sequence[str]) -> Section
     seen = "AP of classes against their training images, from the rarest to the most frequent: " + ", ".join(ends)
     caption = "A light dot is a class, a line goes through the means of classes about as frequent."
     figure = draw_ap_by_frequency(ap, images, methods)
-    return Section(
-        "frequency", "AP by class frequency", (Figure(inline_svg(figure, "frequency", seen), caption, table),)
-    )
+    drawn = Figure("AP by class frequency", inline_svg(figure, "frequency", seen), caption, table)
+    return Section("frequency", "AP by class frequency", (drawn,))
 
 
 def precision_and_recall(scored: Sequence[Scored], methods: Sequence[str]) -> Section:
@@ -64,9 +63,8 @@ def precision_and_recall(scored: Sequence[Scored], methods: Sequence[str]) -> Se
     seen = "Precision over recall at IoU 0.5 by group; the areas, AP50: " + "; ".join(parts)
     caption = "Means over the classes of a group that have objects, and over a method's seeds."
     figure = draw_precision_recall(of_methods, methods)
-    return Section(
-        "precision", "Precision and recall", (Figure(inline_svg(figure, "precision", seen), caption, table),)
-    )
+    drawn = Figure("precision and recall", inline_svg(figure, "precision", seen), caption, table)
+    return Section("precision", "Precision and recall", (drawn,))
 
 
 def ap_of_methods(scored: Sequence[Scored], methods: int) -> list[np.ndarray]:

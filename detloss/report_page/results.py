@@ -2,10 +2,14 @@
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from detloss.comparison.result import Comparison, Difference, Estimate
 from detloss.comparison.table import heading
 from detloss.comparison.texts import interval, p_value, percent, signed
-from detloss.report_page.blocks import Cell, Column, Listing, Row, Section, Table
+from detloss.plots.several_methods import draw_estimates
+from detloss.report_page.blocks import Block, Cell, Column, Figure, Listing, Row, Section, Table
+from detloss.report_page.svg import inline_svg
 
 
 def results(comparison: Comparison, methods: Sequence[str], baseline: str) -> Section:
@@ -17,7 +21,9 @@ def results(comparison: Comparison, methods: Sequence[str], baseline: str) -> Se
         for name, row in zip(methods, comparison.rows, strict=True)
     ]
     caption = "Metrics x 100 with 95% intervals"
-    blocks = [Table(caption, (first, Column("seeds"), *metrics), tuple(rows))]
+    blocks: list[Block] = [Table(caption, (first, Column("seeds"), *metrics), tuple(rows))]
+    if len(methods) > 1:
+        blocks.insert(0, _figure(comparison, methods))
     others = [
         Row((Cell(name), *map(_difference, row.differences)))
         for name, row in zip(methods, comparison.rows, strict=True)
@@ -26,6 +32,21 @@ def results(comparison: Comparison, methods: Sequence[str], baseline: str) -> Se
     if others:
         blocks.append(Table(f"Differences to {baseline} x 100", (first, *metrics), tuple(others)))
     return Section("results", "Results", (*blocks, Listing(tuple(f"{note}." for note in comparison.notes))))
+
+
+def _figure(comparison: Comparison, methods: Sequence[str]) -> Figure:
+    """Return the estimates with their intervals beside one another."""
+    numbers = [[(each.value, each.low, each.high) for each in row.estimates] for row in comparison.rows]
+    values, lows, highs = np.moveaxis(np.array(numbers), 2, 0)
+    names = [heading(metric, comparison.metrics) for metric in comparison.metrics]
+    best = [
+        f"{name}: highest {methods[int(np.nanargmax(own))]} {percent(float(np.nanmax(own)))}"
+        for name, own in zip(names, values.T, strict=True)
+        if not np.isnan(own).all()
+    ]
+    seen = "Metrics of all methods with 95% intervals; the table below has the numbers. " + "; ".join(best)
+    drawn = inline_svg(draw_estimates(values, lows, highs, names, methods), "estimates", seen)
+    return Figure("metrics", drawn, "Each metric x 100, a line spans its 95% interval over draws of images.")
 
 
 def _estimate(estimate: Estimate) -> Cell:

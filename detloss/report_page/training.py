@@ -21,7 +21,8 @@ def training(
         seen = "Loss over the steps; last logged: " + ", ".join(f"{name} {loss:.3g}" for name, _, loss in ends)
         caption = "Each line is a run. Losses of different methods have different scales: their shapes compare, "
         caption += "their heights do not." + ("" if metrics else " AP was measured once in each run, at its end.")
-        blocks.append(Figure(inline_svg(draw_training(losses, metrics, methods), "training", seen), caption))
+        drawn = inline_svg(draw_training(losses, metrics, methods), "training", seen)
+        blocks.append(Figure("losses", drawn, caption))
     logged = [(each, own) for each, own in zip(scored, lines, strict=True) if own]
     if logged:
         columns = (Column("run", numeric=False), Column("steps"), Column("first loss"), Column("last loss"))
