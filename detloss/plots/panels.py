@@ -39,7 +39,7 @@ def group_panels(groups: Sequence[str], *, x: str, y: str) -> tuple[Figure, dict
 def logarithmic(axes: Axes) -> None:
     """Scale the values by powers of ten, written out; and what is between them where they are few."""
     axes.set_yscale("log")
-    axes.yaxis.set_major_formatter(LogFormatter())
+    axes.yaxis.set_major_formatter("{x:g}")
     axes.yaxis.set_minor_formatter(LogFormatter(minor_thresholds=(1.5, 0.5)))
 
 

@@ -38,6 +38,7 @@ def draw_estimates(
             axes.plot(ends, [place, place], color=color, linewidth=2)
             axes.plot(100 * values[place, number], place, "o", color=color, markersize=5)
         axes.set_title(name, loc="left", fontsize=10)
+        axes.margins(x=0.15)
         axes.xaxis.set_major_locator(MaxNLocator(3, integer=True))
         tidy(axes)
         axes.grid(visible=False, axis="y")

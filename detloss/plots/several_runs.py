@@ -16,6 +16,9 @@ from detloss.plots.panels import ALL, WIDTH, group_panels, legend_below, logarit
 MOST_POINTS = 200
 """Of a curve; where more were logged, neighbours are averaged."""
 
+SHOWN_SHARE = 0.98
+"""Of the ratios: a single one of 1e-6 in a run's first steps must not flatten all the others."""
+
 
 @dataclass(frozen=True, eq=False)
 class Curve:
@@ -38,6 +41,15 @@ def balance_curves(balances: Sequence[tuple[int, Balance]]) -> dict[str, list[Cu
     return {group: own for group, own in curves.items() if own}
 
 
+def shown_ratios(curves: Mapping[str, Sequence[Curve]]) -> tuple[float, float]:
+    """Return the ends of the axis: around `SHOWN_SHARE` of the points, and 1."""
+    points = np.log10(np.concatenate([each.values for own in curves.values() for each in own]))
+    low, high = np.quantile(points, ((1 - SHOWN_SHARE) / 2, (1 + SHOWN_SHARE) / 2))
+    low, high = min(float(low), 0), max(float(high), 0)
+    room = max(0.1 * (high - low), 0.1)
+    return 10 ** (low - room), 10 ** (high + room)
+
+
 def draw_balances(curves: Mapping[str, Sequence[Curve]], methods: Sequence[str]) -> Figure:
     """Return a panel for each group with the curves of all runs; at 1 both gradients are equal."""
     figure, panels = group_panels(list(curves), x="step", y="negative / positive gradient")
@@ -45,6 +57,7 @@ def draw_balances(curves: Mapping[str, Sequence[Curve]], methods: Sequence[str])
         axes.axhline(1, color="0.35", linewidth=1, linestyle=(0, (2, 2)))
         _draw(axes, curves[group], len(methods))
         logarithmic(axes)
+        axes.set_ylim(shown_ratios(curves))
     legend_below(figure, methods, sorted({each.method for own in curves.values() for each in own}))
     return figure
 

@@ -7,7 +7,7 @@ import numpy as np
 from detloss.plots.balance import Balance, draw_heat_map
 from detloss.plots.figure import GROUP_NAMES
 from detloss.plots.history import Line, curve
-from detloss.plots.several_runs import Curve, balance_curves, draw_balances
+from detloss.plots.several_runs import Curve, balance_curves, draw_balances, shown_ratios
 from detloss.report_page.blocks import Block, Column, Details, Figure, Section, Table, Text
 from detloss.report_page.scored import Scored
 from detloss.report_page.svg import inline_svg
@@ -32,6 +32,7 @@ def gradient_balance(
             "Summed gradient that pushes a class's logits down over that which pulls them up: 1, the dashed line, "
             "is balance. Each line is a run"
             + (", runs of a method share its colour." if len(probed) > len(methods) else ".")
+            + _cut_off(curves)
         )
         columns = [Column("run", numeric=False), *(Column(name) for name in _names(curves))]
         columns += [Column("least of a step"), Column("greatest of a step")]
@@ -70,6 +71,19 @@ def _seen(curves: Mapping[str, Sequence[Curve]], methods: Sequence[str]) -> str:
     return "Negative over positive gradient over the steps. At the end, the mean over seeds: " + "; ".join(parts)
 
 
+def _cut_off(curves: Mapping[str, Sequence[Curve]]) -> str:
+    """Say which values are beyond the axis, if there are any."""
+    values = np.concatenate([each.values for own in curves.values() for each in own])
+    low, high = shown_ratios(curves)
+    beyond = int(((values < low) | (values > high)).sum())
+    if not beyond:
+        return ""
+    return (
+        f" Beyond the axis are {beyond} of {len(values):,} points: they reach from {_ratio(values.min())} to "
+        + (f"{_ratio(values.max())}.")
+    )
+
+
 def _at_the_end(balance: Balance, curves: Mapping[str, Sequence[Curve]]) -> list[str]:
     """Return the last defined ratio of each group that has a panel."""
     own = balance_curves([(0, balance)])
@@ -89,4 +103,4 @@ def _heat_map(label: str, balance: Balance, number: int) -> Figure:
 
 
 def _ratio(value: float) -> str:
-    return f"{value:.3g}"
+    return f"{value:.3g}" if value < 1000 else f"{value:,.0f}"
