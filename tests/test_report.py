@@ -2,17 +2,20 @@
 
 import base64
 import hashlib
+import itertools
 import json
 import re
 import statistics
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from detloss.compare import compare_runs
 from detloss.errors import UserError
 from detloss.evaluation.coco import evaluate_coco
 from detloss.report import write_report
+from detloss.report_page.precision import frequency_bins
 from tests.html_page import Page
 from tests.reported_runs import CLASSES, six_runs, write_scene, write_whole_run
 
@@ -135,6 +138,15 @@ def test_the_same_runs_give_the_same_bytes(six: tuple[list[Path], str], tmp_path
     runs, content = six
     write_report(runs, tmp_path / "again.html", draws=50)
     assert (tmp_path / "again.html").read_text() == content
+
+
+def test_equally_frequent_classes_stay_together_and_none_is_left_out() -> None:
+    images = np.random.default_rng(0).choice([1, 2, 3, 50, 900], 200, p=[0.1, 0.6, 0.1, 0.1, 0.1])
+    parts = frequency_bins(images)
+    assert sorted(np.concatenate(parts).tolist()) == list(range(200)) and 2 <= len(parts) <= 8
+    for rarer, commoner in itertools.pairwise(parts):
+        assert images[rarer].max() < images[commoner].min()
+    assert len(frequency_bins(np.array([7]))) == 1
 
 
 def test_one_run_alone_has_a_page(tmp_path: Path) -> None:

@@ -14,8 +14,6 @@ WIDTH = 8.4
 LEGEND = 110
 """About how many letters a line of the legend holds."""
 
-ALL = "all"
-
 
 def group_panels(groups: Sequence[str], *, x: str, y: str) -> tuple[Figure, dict[str, Axes]]:
     """Return a figure with a panel for each of ``groups``, r, c, f or all, its axes named ``x`` and ``y``."""

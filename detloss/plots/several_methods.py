@@ -6,23 +6,15 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from detloss.evaluation.analysis import ALL
 from detloss.evaluation.average_precision import RECALLS
 from detloss.evaluation.error_types import TYPES
 from detloss.plots.errors import TYPE_COLOURS
 from detloss.plots.figure import GROUP_NAMES, line_styles, new_figure, plain
-from detloss.plots.panels import ALL, WIDTH, group_panels, legend_below, tidy
-
-BINS = 8
-"""The most points of a line of AP by frequency."""
+from detloss.plots.panels import WIDTH, group_panels, legend_below, tidy
 
 MANY = 400
 """From so many dots on they are drawn as pixels: as shapes they would be most of a page."""
-
-
-def frequency_bins(images: np.ndarray) -> list[np.ndarray]:
-    """Return the classes in at most `BINS` parts of about one size, by training images, the rarest first."""
-    order = np.argsort(images, kind="stable")
-    return [part for part in np.array_split(order, min(BINS, -(-len(images) // 4))) if len(part)]
 
 
 def draw_estimates(
@@ -47,23 +39,27 @@ def draw_estimates(
     return figure
 
 
-def draw_ap_by_frequency(ap: Sequence[np.ndarray], images: np.ndarray, methods: Sequence[str]) -> Figure:
-    """Return AP of each class, a light dot, and the means of the classes about as frequent, a line per method.
+def draw_ap_by_frequency(
+    ap: Sequence[np.ndarray],
+    images: np.ndarray,
+    means: Sequence[np.ndarray],
+    at: np.ndarray,
+    methods: Sequence[str],
+) -> Figure:
+    """Return AP of each class, a light dot, and a line for each method.
 
     Args:
         ap: [C] of every method, NaN where undefined.
         images: [C], training images.
+        means: [B] of every method, over classes about as frequent, which stand ``at`` [B].
     """
     figure = new_figure(WIDTH, 4.4)
     axes = figure.subplots()
-    bins = frequency_bins(images)
     many = images.size * len(methods) > MANY
     size, alpha = (6, 0.2) if many else (14, 0.45)
-    for own, (color, stroke) in zip(ap, line_styles(len(methods)), strict=True):
+    for own, mean, (color, stroke) in zip(ap, means, line_styles(len(methods)), strict=True):
         axes.scatter(images, 100 * own, s=size, color=color, alpha=alpha, linewidths=0, rasterized=many)
-        means = [100 * mean_of(own, part) for part in bins]
-        middle = [float(images[part].mean()) for part in bins]
-        axes.plot(middle, means, color=color, linestyle=stroke, marker="o", markersize=4)
+        axes.plot(at, 100 * mean, color=color, linestyle=stroke, marker="o", markersize=4)
     axes.set_xscale("symlog" if (images == 0).any() else "log")
     axes.xaxis.set_major_formatter("{x:,g}")
     axes.set(xlabel="training images of the class", ylabel="AP x 100", ylim=(0, None))
@@ -102,9 +98,3 @@ def draw_errors(lost: Sequence[np.ndarray], methods: Sequence[str]) -> Figure:
     handles = axes.get_legend_handles_labels()
     figure.legend(*handles, frameon=False, loc="outside lower center", ncols=len(TYPES), fontsize=9)
     return figure
-
-
-def mean_of(values: np.ndarray, chosen: np.ndarray | slice = slice(None)) -> float:
-    """Return the mean of what is defined among ``chosen``, NaN where nothing is."""
-    defined = values[chosen][~np.isnan(values[chosen])]
-    return float(defined.mean()) if len(defined) else float("nan")

@@ -7,11 +7,12 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from detloss.evaluation.analysis import ALL
 from detloss.gradients import ClassGradients
 from detloss.plots.balance import Balance
 from detloss.plots.figure import GROUP_NAMES, line_styles, new_figure
 from detloss.plots.history import Line, curve
-from detloss.plots.panels import ALL, WIDTH, group_panels, legend_below, logarithmic, tidy
+from detloss.plots.panels import WIDTH, group_panels, legend_below, logarithmic, tidy
 
 MOST_POINTS = 200
 """Of a curve; where more were logged, neighbours are averaged."""

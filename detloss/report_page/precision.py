@@ -6,10 +6,13 @@ import numpy as np
 
 from detloss.comparison.texts import percent
 from detloss.plots.figure import GROUP_NAMES
-from detloss.plots.several_methods import draw_ap_by_frequency, draw_precision_recall, frequency_bins
+from detloss.plots.several_methods import draw_ap_by_frequency, draw_precision_recall
 from detloss.report_page.blocks import Column, Figure, Section, Table
 from detloss.report_page.scored import Scored, mean_ap, mean_over_seeds
 from detloss.report_page.svg import inline_svg
+
+BINS = 8
+"""The most points of a line of AP by frequency."""
 
 SHOWN_RECALLS = (10, 30, 50, 70, 90)
 """Percent, in the table beside the curves."""
@@ -19,19 +22,22 @@ def ap_by_frequency(scored: Sequence[Scored], methods: Sequence[str]) -> Section
     """Return AP of the classes by their training images, means over a method's seeds."""
     ap = ap_of_methods(scored, len(methods))
     images = scored[0].run.stats.images
-    rows, bins = [], frequency_bins(images)
-    for part in bins:
-        span = f"{images[part].min():,} to {images[part].max():,}"
-        rows.append((span, str(len(part)), *(percent(mean_ap(own[part])) for own in ap)))
+    bins = frequency_bins(images)
+    means = [np.array([mean_ap(own[part]) for part in bins]) for own in ap]
+    rows = [
+        (_span(images[part]), str(len(part)), *(percent(float(own[place])) for own in means))
+        for place, part in enumerate(bins)
+    ]
     columns = [Column("training images", numeric=False), Column("classes"), *map(Column, methods)]
     table = Table.of("AP x 100 of classes about as frequent", columns, rows)
     ends = [
-        f"{name} {percent(mean_ap(own[bins[0]]))} to {percent(mean_ap(own[bins[-1]]))}"
-        for name, own in zip(methods, ap, strict=True)
+        f"{name} {percent(float(own[0]))} to {percent(float(own[-1]))}"
+        for name, own in zip(methods, means, strict=True)
     ]
     seen = "AP of classes against their training images, from the rarest to the most frequent: " + ", ".join(ends)
     caption = "A light dot is a class, a line goes through the means of classes about as frequent."
-    figure = draw_ap_by_frequency(ap, images, methods)
+    at = np.array([np.exp(np.log(np.maximum(images[part], 1)).mean()) for part in bins])
+    figure = draw_ap_by_frequency(ap, images, means, at, methods)
     drawn = Figure("AP by class frequency", inline_svg(figure, "frequency", seen), caption, table)
     return Section("frequency", "AP by class frequency", (drawn,))
 
@@ -67,6 +73,23 @@ def precision_and_recall(scored: Sequence[Scored], methods: Sequence[str]) -> Se
     return Section("precision", "Precision and recall", (drawn,))
 
 
+def frequency_bins(images: np.ndarray) -> list[np.ndarray]:
+    """Return the classes by training images [C], the rarest first, in about `BINS` parts of about one size.
+
+    Equally frequent classes stay together.
+    """
+    order = np.argsort(images, kind="stable")
+    ascending = images[order]
+    parts = min(BINS, -(-len(images) // 4))
+    cuts = np.arange(parts) * len(images) // parts
+    return np.split(order, np.unique(np.searchsorted(ascending, ascending[cuts]))[1:])
+
+
 def ap_of_methods(scored: Sequence[Scored], methods: int) -> list[np.ndarray]:
     """Return AP [C] of every method, the mean over its seeds."""
     return [mean_over_seeds([each.ap for each in scored if each.method == number]) for number in range(methods)]
+
+
+def _span(images: np.ndarray) -> str:
+    least, most = int(images.min()), int(images.max())
+    return f"{least:,}" if least == most else f"{least:,} to {most:,}"
