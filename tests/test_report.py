@@ -158,6 +158,20 @@ def test_one_run_alone_has_a_page(tmp_path: Path) -> None:
     assert page.tables["AP of every class"][1][4:] == ["ce"]
 
 
+def test_a_run_that_found_nothing_has_a_page(tmp_path: Path) -> None:
+    runs = [write_whole_run(tmp_path / name, write_scene(tmp_path), loss__name=name) for name in ("ce", "gol")]
+    for run in runs:
+        (run / "predictions.json").write_text("[]")
+        (run / "gradients.jsonl").write_text(
+            '{"step": 1, "own": [0, 0, 0], "others": [1, 1, 1], "background": [1, 1, 1]}'
+        )
+    page = written(runs, tmp_path / "report.html")
+    assert [row[1] for row in page.tables["Runs"][1:]] == ["0.0", "0.0"]
+    assert "identical" in page.tables["Differences to ce x 100"][1][1]
+    assert "No two classes are confused" in page.text
+    assert all("missed" in image["alt"] for image in page.named("img") if image["alt"].startswith("ce"))
+
+
 def test_hostile_names_are_words(tmp_path: Path) -> None:
     annotations = write_scene(tmp_path)
     content = json.loads(annotations.read_text())

@@ -1,6 +1,6 @@
 """The balance of negative and positive gradient over the steps of every run."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -22,34 +22,36 @@ def gradient_balance(
     methods: Sequence[str],
 ) -> Section:
     """Return the curves by group, rates as a table, and a heat map of each run by class."""
-    probed = [(each, balance) for each, balance in zip(scored, balances, strict=True) if balance is not None]
+    probed = [
+        (each, balance, own)
+        for each, balance, own in zip(scored, balances, lines, strict=True)
+        if balance is not None
+    ]
+    blocks: list[Block] = (
+        list(_balances(probed, methods)) if probed else [Text(f"No run recorded gradients; {HOW}.")]
+    )
     without = [each.label for each, balance in zip(scored, balances, strict=True) if balance is None]
-    blocks: list[Block] = []
-    curves = balance_curves([(each.method, balance) for each, balance in probed])
+    if probed and without:
+        blocks.append(Text(f"Without recorded gradients: {', '.join(without)}; {HOW}."))
+    return Section("balance", "Gradient balance", tuple(blocks))
+
+
+def _balances(probed: Sequence[tuple[Scored, Balance, Sequence[Line]]], methods: Sequence[str]) -> Iterator[Block]:
+    curves = balance_curves([(each.method, balance) for each, balance, _ in probed])
     if curves:
-        figure = draw_balances(curves, methods)
         caption = (
             "Summed gradient that pushes a class's logits down over that which pulls them up: 1, the dashed line, "
             "is balance. Each line is a run"
-            + (", runs of a method share its colour." if len(probed) > len(methods) else ".")
-            + _cut_off(curves)
         )
-        columns = [Column("run", numeric=False), *(Column(name) for name in _names(curves))]
-        columns += [Column("least of a step"), Column("greatest of a step")]
-        rows = [
-            (each.label, *_at_the_end(balance, curves), *_extremes(own))
-            for each, balance, own in zip(scored, balances, lines, strict=True)
-            if balance is not None
-        ]
-        blocks.append(Figure("gradient balance", inline_svg(figure, "balance", _seen(curves, methods)), caption))
-        blocks.append(Table.of("Negative over positive gradient at the end, and of single steps", columns, rows))
-        maps = [_heat_map(each.label, balance, number) for number, (each, balance) in enumerate(probed)]
-        blocks.append(Details("By class and step, a map of each run", tuple(maps)))
-    if not probed:
-        blocks.append(Text(f"No run recorded gradients; {HOW}."))
-    elif without:
-        blocks.append(Text(f"Without recorded gradients: {', '.join(without)}; {HOW}."))
-    return Section("balance", "Gradient balance", tuple(blocks))
+        caption += ", runs of a method share its colour." if len(probed) > len(methods) else "."
+        drawn = inline_svg(draw_balances(curves, methods), "balance", _seen(curves, methods))
+        yield Figure("gradient balance", drawn, caption + _cut_off(curves))
+        headings = ["run", *_names(curves), "least of a step", "greatest of a step"]
+        columns = [Column(heading, numeric=heading != "run") for heading in headings]
+        rows = [(each.label, *_at_the_end(balance, curves), *_extremes(own)) for each, balance, own in probed]
+        yield Table.of("Negative over positive gradient at the end, and of single steps", columns, rows)
+    maps = [_heat_map(each.label, balance, number) for number, (each, balance, _) in enumerate(probed)]
+    yield Details("By class and step, a map of each run", tuple(maps))
 
 
 def _names(curves: Mapping[str, Sequence[Curve]]) -> list[str]:
