@@ -154,7 +154,7 @@ def test_one_run_alone_has_a_page(tmp_path: Path) -> None:
     page = written([run], tmp_path / "report.html")
     assert page.headings[0] == (1, "ce on coco")
     assert not any(caption.startswith("Difference") for caption in page.tables)
-    assert "1 run of 1 method" in page.text and len(page.named("img")) == 6
+    assert "1 run of 1 method (Faster R-CNN, ResNet-50) on coco" in page.text and len(page.named("img")) == 6
     assert page.tables["AP of every class"][1][4:] == ["ce"]
 
 

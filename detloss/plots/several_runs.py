@@ -20,6 +20,9 @@ MOST_POINTS = 200
 SHOWN_SHARE = 0.98
 """Of the ratios: a single one of 1e-6 in a run's first steps must not flatten all the others."""
 
+MUCH = 1.5
+"""Times the length of the axis that it takes to leave points out."""
+
 
 @dataclass(frozen=True, eq=False)
 class Curve:
@@ -43,10 +46,12 @@ def balance_curves(balances: Sequence[tuple[int, Balance]]) -> dict[str, list[Cu
 
 
 def shown_ratios(curves: Mapping[str, Sequence[Curve]]) -> tuple[float, float]:
-    """Return the ends of the axis: around `SHOWN_SHARE` of the points, and 1."""
+    """Return the ends of the axis: around 1 and all points, or `SHOWN_SHARE` of them if that is much less."""
     points = np.log10(np.concatenate([each.values for own in curves.values() for each in own]))
-    low, high = np.quantile(points, ((1 - SHOWN_SHARE) / 2, (1 + SHOWN_SHARE) / 2))
-    low, high = min(float(low), 0), max(float(high), 0)
+    low, high = _around_zero(points, SHOWN_SHARE)
+    least, most = _around_zero(points, 1)
+    if most - least < MUCH * (high - low):
+        low, high = least, most
     room = max(0.1 * (high - low), 0.1)
     return 10 ** (low - room), 10 ** (high + room)
 
@@ -100,6 +105,12 @@ def _ratios(balance: Balance, sums: Sequence[ClassGradients]) -> dict[str, list[
     groups = [group for group in GROUP_NAMES if group in balance.groups]
     ratios = {group: [one.group_ratios(balance.groups)[group] for one in sums] for group in groups}
     return ratios | {ALL: [one.ratio() for one in sums]}
+
+
+def _around_zero(points: np.ndarray, share: float) -> tuple[float, float]:
+    """Return the ends of the inner ``share`` of points and of 0."""
+    low, high = np.quantile(points, ((1 - share) / 2, (1 + share) / 2)).tolist()
+    return min(low, 0.0), max(high, 0.0)
 
 
 def _draw(axes: Axes, curves: Sequence[Curve], methods: int) -> None:

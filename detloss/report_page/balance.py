@@ -80,10 +80,8 @@ def _cut_off(curves: Mapping[str, Sequence[Curve]]) -> str:
     beyond = int(((values < low) | (values > high)).sum())
     if not beyond:
         return ""
-    return (
-        f" Beyond the axis are {beyond} of {len(values):,} points: they reach from {_ratio(values.min())} to "
-        + (f"{_ratio(values.max())}.")
-    )
+    ends = f"{_ratio(float(values.min()))} and {_ratio(float(values.max()))}"
+    return f" Beyond the axis are {beyond} of {len(values):,} points; all are between {ends}."
 
 
 def _at_the_end(balance: Balance, curves: Mapping[str, Sequence[Curve]]) -> list[str]:

@@ -18,8 +18,8 @@ def summary(scored: Sequence[Scored], methods: Sequence[str], ground_truth: Grou
     objects, groups = int(ground_truth.instances.sum()), run.groups
     members = [f"{groups.count(group)} {name}" for group, name in GROUP_NAMES.items() if group in groups]
     data = (
-        f"{_count(len(scored), 'run')} of {_count(len(methods), 'method')} on {run.cfg.dataset.name}, "
-        "validated on "
+        f"{_count(len(scored), 'run')} of {_count(len(methods), 'method')} ({_detectors(scored)}) on "
+        f"{run.cfg.dataset.name}, validated on "
         f"{_count(len(ground_truth.image_ids), 'image')} with {_count(objects, 'object')} of "
         f"{_count(len(groups), 'class', 'classes')} ({', '.join(members)} by their training images; the training "
         f"set has {run.stats.num_images:,}). Scored as evaluator={run.cfg.evaluator.name} does; the validation "
@@ -47,6 +47,10 @@ def header(home: Path) -> list[str]:
     """Return what stands above a run's config: versions, commit, command."""
     lines = (home / "config.yaml").read_text(encoding="utf-8").splitlines()
     return [line.removeprefix("#").strip() for line in lines if line.startswith("#")]
+
+
+def _detectors(scored: Sequence[Scored]) -> str:
+    return "; ".join(dict.fromkeys(f"{each.run.framework}, {each.run.backbone}" for each in scored))
 
 
 def _code(lines: Sequence[str]) -> str:

@@ -64,6 +64,9 @@ def test_a_single_outlier_does_not_set_the_axis() -> None:
     values[0] = 1e-9
     low, high = shown_ratios({"all": [Curve(0, steps, values)]})
     assert 0.5 < low < 1 and 5 < high < 10  # 1 is seen, too
+    values[:2] = 0.9, 6.0  # not much further than the others: seen
+    low, high = shown_ratios({"all": [Curve(0, steps, values)]})
+    assert low < 0.9 and high > 6
 
 
 def test_a_long_loss_is_averaged_and_a_metric_takes_two_evaluations() -> None:
