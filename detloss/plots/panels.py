@@ -19,6 +19,7 @@ def group_panels(groups: Sequence[str], *, x: str, y: str) -> tuple[Figure, dict
     """Return a figure with a panel for each of ``groups``, r, c, f or all, its axes named ``x`` and ``y``."""
     rows = -(-len(groups) // 2)
     figure = new_figure(WIDTH, 0.6 + 2.6 * rows)
+    figure.set_layout_engine("constrained", wspace=0.06)  # so that numbers of neighbours do not touch
     every = figure.subplots(rows, 2, sharex=True, sharey=True, squeeze=False).ravel().tolist()
     for index, axes in enumerate(every):
         if index >= len(groups):

@@ -55,7 +55,7 @@ def _balances(probed: Sequence[tuple[Scored, Balance, Sequence[Line]]], methods:
 
 
 def _names(curves: Mapping[str, Sequence[Curve]]) -> list[str]:
-    return [GROUP_NAMES.get(group, "all classes") for group in curves]
+    return [GROUP_NAMES.get(group, "all") for group in curves]
 
 
 def _seen(curves: Mapping[str, Sequence[Curve]], methods: Sequence[str]) -> str:

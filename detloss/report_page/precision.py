@@ -56,7 +56,7 @@ def precision_and_recall(scored: Sequence[Scored], methods: Sequence[str]) -> Se
     columns += [Column(f"at recall {recall} %") for recall in SHOWN_RECALLS]
     rows = [
         (
-            GROUP_NAMES.get(group, "all classes"),
+            GROUP_NAMES.get(group, "all"),
             name,
             percent(float(own[group].mean())),
             *(percent(float(own[group][recall])) for recall in SHOWN_RECALLS),
