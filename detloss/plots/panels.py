@@ -14,6 +14,9 @@ WIDTH = 8.4
 LEGEND = 110
 """About how many letters a line of the legend holds."""
 
+LINE = 0.19
+"""Inches: the height of a line of the legend."""
+
 
 def group_panels(groups: Sequence[str], *, x: str, y: str) -> tuple[Figure, dict[str, Axes]]:
     """Return a figure with a panel for each of ``groups``, r, c, f or all, its axes named ``x`` and ``y``."""
@@ -56,4 +59,6 @@ def legend_below(figure: Figure, methods: Sequence[str], shown: Sequence[int] | 
     handles = [axes.plot([], [], color=styles[i][0], linestyle=styles[i][1], linewidth=2)[0] for i in chosen]
     names = [plain(methods[i]) for i in chosen]
     columns = max(1, min(len(chosen), LEGEND // (max(map(len, names)) + 8)))
+    rows = -(-len(chosen) // columns)
+    figure.set_figheight(figure.get_figheight() + LINE * (rows - 1))  # or else many names take the panels' room
     figure.legend(handles, names, frameon=False, loc="outside lower center", ncols=columns, fontsize=9)

@@ -46,7 +46,9 @@ def _figure(comparison: Comparison, methods: Sequence[str]) -> Figure:
     ]
     seen = "Metrics of all methods with 95% intervals; the table below has the numbers. " + "; ".join(best)
     drawn = inline_svg(draw_estimates(values, lows, highs, names, methods), "estimates", seen)
-    return Figure("metrics", drawn, "Each metric x 100, a line spans its 95% interval over draws of images.")
+    return Figure(
+        "metrics", drawn, "Each metric x 100; a line spans its 95% interval, over what the notes below say."
+    )
 
 
 def _estimate(estimate: Estimate) -> Cell:
