@@ -1,39 +1,16 @@
 """``detloss compare``: runs beside one another, with intervals, and which differences are more than chance."""
 
-from glob import glob
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from detloss.errors import UserError
-
 from .output import check_file
+from .run_words import AnnotationFile, Baseline, Draws, Metrics, Runs, Seed, run_folders
 
 ENDINGS = (".csv", ".md", ".tex")
 
-Runs = Annotated[
-    list[str] | None,
-    typer.Argument(metavar="RUN RUN...", help="Run folders, or patterns of them.", show_default=False),
-]
-Metrics = Annotated[
-    str | None,
-    typer.Option("--metric", metavar="NAME,...", help="AP, APr, oLRP, bbox/AP50, ...", show_default=False),
-]
-Draws = Annotated[
-    int | None,
-    typer.Option("--draws", min=2, help="Draws of images; 1000 or what the correction takes.", show_default=False),
-]
-Seed = Annotated[int, typer.Option("--seed", min=0, help="Of the draws.")]
-Baseline = Annotated[
-    Path | None,
-    typer.Option("--baseline", metavar="RUN", help="The others are compared with it; the first if not given."),
-]
 Classes = Annotated[bool, typer.Option("--classes", help="Also show the largest gains and losses of classes.")]
-AnnotationFile = Annotated[
-    Path | None,
-    typer.Option("--annotations", metavar="JSON", help="The validation file, where it has moved."),
-]
 Output = Annotated[
     Path | None,
     typer.Option("-o", "--output", metavar="FILE", help="All numbers as .csv, or the table as .md or .tex."),
@@ -51,9 +28,7 @@ def compare(
     output: Output = None,
 ) -> None:
     """Compare runs of one validation set: metrics, 95% intervals, and differences that are more than chance."""
-    folders = [folder for word in runs or [] for folder in _folders(word)]
-    if not folders:
-        raise UserError("no run to compare; expected run folders, such as outputs/*ecm*")
+    folders = run_folders(runs, "compare")
     check_file(output, "-o", ENDINGS)
     from rich.console import Console
 
@@ -70,13 +45,3 @@ def compare(
     if output is not None:
         write(comparison, output)
         print(f"wrote {output}")
-
-
-def _folders(word: str) -> list[Path]:
-    """Return the folders of a pattern; a word that is a folder, as the shell leaves it, is itself."""
-    if Path(word).exists():
-        return [Path(word)]
-    found = [Path(path) for path in sorted(glob(word)) if Path(path).is_dir()]
-    if not found and any(character in word for character in "*?["):
-        raise UserError(f"{word}: no folder of that pattern")
-    return found or [Path(word)]

@@ -17,6 +17,7 @@ from .evaluate import evaluate
 from .listing import list_options
 from .plot import plot
 from .predict import predict
+from .report import report
 from .show import show
 from .stats import stats
 from .sync import sync
@@ -41,6 +42,10 @@ EXAMPLES = {
     "compare": (
         "detloss compare outputs/*-ce,seed=* outputs/*-ecm,seed=* --classes -o table.tex",
         "detloss compare outputs/A outputs/B --metric AP,APr,oLRP --draws 5000 -o differences.csv",
+    ),
+    "report": (
+        "detloss report outputs/*-ce,seed=* outputs/*-ecm,seed=*",
+        "detloss report outputs/* --baseline outputs/A --metric AP,APr -o pages/losses.html",
     ),
     "predict": (
         "detloss predict run=outputs/shapes-maskrcnn-ecm images=photo.jpg",
@@ -78,6 +83,7 @@ app.command("train", cls=verb(EXAMPLES["train"]), context_settings=HYDRA_WORDS)(
 app.command("eval", cls=verb(EXAMPLES["eval"], ("dataset", "evaluator", "trainer")))(evaluate)
 app.command("calibrate", cls=verb(EXAMPLES["calibrate"], ("dataset", "evaluator", "trainer")))(calibrate)
 app.command("compare", cls=verb(EXAMPLES["compare"], ()))(compare)
+app.command("report", cls=verb(EXAMPLES["report"], ()))(report)
 app.command("predict", cls=verb(EXAMPLES["predict"], ("trainer",)))(predict)
 app.command("plot", cls=verb(EXAMPLES["plot"], ("loss",)))(plot)
 app.command("stats", cls=verb(EXAMPLES["stats"]))(stats)

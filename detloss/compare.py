@@ -14,8 +14,8 @@ from detloss.comparison.sample import Sample
 from detloss.data.files import dataset_files
 from detloss.errors import UserError
 from detloss.evaluation import bootstrap
-from detloss.evaluation.detections import read_detections
-from detloss.evaluation.ground_truth import GroundTruth, read_ground_truth
+from detloss.evaluation.detections import Detections, read_detections
+from detloss.evaluation.ground_truth import GroundTruth, Objects, read_ground_truth
 from detloss.evaluation.match_table import match_table
 from detloss.evaluation.rules import counting
 from detloss.evaluation.weighted_ap import WeightedAP
@@ -60,13 +60,38 @@ def compare_runs(
     asked = parse_metrics(metrics, kinds)
     comparisons = (len(methods) - 1) * len(asked)
     draws = draws or max(FEWEST_DRAWS, bootstrap.draws_needed(comparisons))
-    ground_truth = _ground_truth(runs[0], annotations, masks=any(metric.kind != "bbox" for metric in asked))
+    masks = any(metric.kind != "bbox" for metric in asked)
+    ground_truth = validation_truth(runs[0], annotations, masks=masks)
     sets = [[_weighted(run, ground_truth, asked) for run in method.runs] for method in methods]
     of_metrics, of_classes = samples(
         sets, asked, runs[0].groups, len(ground_truth.image_ids), draws=draws, seed=seed
     )
     rows = result.rows(methods, base, of_metrics, of_classes, ground_truth, runs[0].groups, seed)
     return Comparison(asked, methods[base].name, rows, tuple(_notes(methods, draws, comparisons)))
+
+
+def validation_truth(run: Run, annotations: Path | None, *, masks: bool) -> GroundTruth:
+    """Read the annotation file that ``run`` was validated on, or raise `UserError` where it cannot be found.
+
+    Args:
+        annotations: where it has moved to.
+    """
+    try:
+        path = annotations or dataset_files(run.cfg.dataset).val_annotations
+    except UserError as error:
+        raise UserError(f"{error} (or, for comparisons, --annotations JSON of the validation set)") from error
+    if not path.is_file():
+        raise UserError(f"{path}: no such file; give the validation set's annotation file as --annotations")
+    if build.fingerprint(path) != run.validation:
+        raise UserError(f"{path} is not the file that {run.folder} was validated on; give that as --annotations")
+    return read_ground_truth(path, masks=masks)
+
+
+def counted(run: Run, ground_truth: GroundTruth, *, masks: bool) -> tuple[Objects, Detections, np.ndarray]:
+    """Return the objects and the run's ranked detections that count, and which of these are no mistakes, [D]."""
+    detections = read_detections(ground_truth, run.predictions, masks=masks)
+    name, limit = str(run.cfg.evaluator.name), int(run.cfg.evaluator.get("max_detections", 0))
+    return counting(name, ground_truth, detections, limit)
 
 
 def samples(
@@ -125,27 +150,13 @@ def _drawn(
     ]
 
 
-def _ground_truth(run: Run, annotations: Path | None, *, masks: bool) -> GroundTruth:
-    try:
-        path = annotations or dataset_files(run.cfg.dataset).val_annotations
-    except UserError as error:
-        raise UserError(f"{error} (or, for comparisons, --annotations JSON of the validation set)") from error
-    if not path.is_file():
-        raise UserError(f"{path}: no such file; give the validation set's annotation file as --annotations")
-    if build.fingerprint(path) != run.validation:
-        raise UserError(f"{path} is not the file that {run.folder} was validated on; give that as --annotations")
-    return read_ground_truth(path, masks=masks)
-
-
 def _weighted(run: Run, ground_truth: GroundTruth, metrics: Sequence[Metric]) -> Weighted:
     """Match a run's predictions, and keep what its metrics take."""
     kinds = dict.fromkeys(metric.kind for metric in metrics)
-    detections = read_detections(ground_truth, run.predictions, masks=any(kind != "bbox" for kind in kinds))
-    name, limit = str(run.cfg.evaluator.name), int(run.cfg.evaluator.get("max_detections", 0))
-    objects, counted, lenient = counting(name, ground_truth, detections, limit)
+    objects, detections, lenient = counted(run, ground_truth, masks=any(kind != "bbox" for kind in kinds))
     weighted = {}
     for kind in kinds:
-        table = match_table(counted, objects, kind, categories=len(ground_truth.names), lenient=lenient)
+        table = match_table(detections, objects, kind, categories=len(ground_truth.names), lenient=lenient)
         for area in sorted({metric.area for metric in metrics if metric.kind == kind}):
             weighted[kind, area] = WeightedAP.of(table, objects, area=area)
     return weighted

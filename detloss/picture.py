@@ -35,8 +35,14 @@ class Label(NamedTuple):
     color: Color
 
 
-def draw_objects(image: np.ndarray, objects: Objects, names: Sequence[str]) -> Image.Image:
-    """Return ``image`` (uint8 [H, W, 3]) with objects on it, the best on top; a small image is enlarged."""
+def draw_objects(
+    image: np.ndarray, objects: Objects, names: Sequence[str], *, letters: float = 1 / 45
+) -> Image.Image:
+    """Return ``image`` (uint8 [H, W, 3]) with objects on it, the best on top; a small image is enlarged.
+
+    Args:
+        letters: their height in longest sides of the image; larger for a picture that is to be shown small.
+    """
     factor = max(1, -(-LEGIBLE_SIDE // max(image.shape[:2])))
     order = range(len(objects.classes)) if objects.scores is None else np.argsort(objects.scores, kind="stable")
     pixels = np.array(
@@ -51,7 +57,8 @@ def draw_objects(image: np.ndarray, objects: Objects, names: Sequence[str]) -> I
     for index in order:
         box = _corners(objects.boxes[index] * factor, picture.size)
         canvas.rectangle(box, outline=class_color(int(objects.classes[index])), width=width)
-    _write_names(canvas, picture.size, objects, list(order)[::-1], names, factor)
+    font = _font(picture.size, letters)
+    _write_names(canvas, picture.size, objects, list(order)[::-1], names, factor, font)
     return picture
 
 
@@ -98,9 +105,10 @@ def _write_names(
     order: Sequence[int],
     names: Sequence[str],
     factor: int,
+    font: ImageFont.FreeTypeFont,
 ) -> None:
     """Write names and scores, the first of ``order`` first: each where it covers no other, if it can."""
-    font, labels = _font(size), list[Label]()
+    labels: list[Label] = []
     for index in order:
         color = class_color(int(objects.classes[index]))
         text = names[int(objects.classes[index])]
@@ -144,7 +152,7 @@ def _corners(box: np.ndarray, size: tuple[int, int]) -> Box:
     return left, top, max(left, right), max(top, bottom)
 
 
-def _font(size: tuple[int, int]) -> ImageFont.FreeTypeFont:
-    font = ImageFont.load_default(size=max(13, max(size) // 45))
+def _font(size: tuple[int, int], letters: float = 1 / 45) -> ImageFont.FreeTypeFont:
+    font = ImageFont.load_default(size=max(13, int(max(size) * letters)))
     assert isinstance(font, ImageFont.FreeTypeFont)  # Pillow's wheels bring FreeType
     return font

@@ -66,3 +66,12 @@ def test_pictures_side_by_side_keep_their_pixels() -> None:
     pixels = np.array(side_by_side([first, second], ["a", "b"]))
     assert tuple(pixels[-1, 0]) == (255, 0, 0) and tuple(pixels[-1, -1]) == (0, 0, 255)
     assert ((pixels == (255, 0, 0)).all(axis=-1).sum(), (pixels == (0, 0, 255)).all(axis=-1).sum()) == (1500, 1500)
+
+
+def test_letters_can_be_larger_for_a_picture_that_is_shown_small() -> None:
+    small, large = (
+        np.array(draw_objects(black(480, 480), objects([20, 90, 400, 400]), NAMES, letters=letters))
+        for letters in (1 / 45, 1 / 15)
+    )
+    inked = [(np.any(each, axis=2)[:85]).sum() for each in (small, large)]  # the name above the box
+    assert inked[1] > 2 * inked[0]

@@ -46,6 +46,11 @@ class Run:
     validation: str
 
     @property
+    def home(self) -> Path:
+        """The folder of the training, in which a calibration's lies."""
+        return _home(self.folder)
+
+    @property
     def seed(self) -> object:
         return self.settings.get("seed")
 
@@ -86,8 +91,7 @@ class Method:
 
 def read_run(folder: Path) -> Run:
     """Read a run; raises `UserError` for a folder without config, statistics or predictions."""
-    calibrated = folder.name.startswith("calibrated-") and not (folder / "config.yaml").exists()
-    home = folder.parent if calibrated else folder
+    home = _home(folder)
     cfg = run_folder.load_config(home)
     predictions = next((folder / name for name in PREDICTIONS if (folder / name).is_file()), None)
     if predictions is None:
@@ -96,7 +100,7 @@ def read_run(folder: Path) -> Run:
     for key in NEEDED:
         if OmegaConf.select(cfg, key, default=...) is ...:
             raise UserError(f"{home / 'config.yaml'} has no '{key}'; expected the config of a detloss run")
-    if calibrated:
+    if home != folder:
         settings["calibration"] = folder.name.removeprefix("calibrated-")
     return Run(folder, predictions, cfg, settings, run_folder.read_stats(home), _validation(home))
 
@@ -151,6 +155,17 @@ def baseline_of(methods: Sequence[Method], baseline: Path | None) -> int:
     raise UserError(f"--baseline {baseline}: not among the runs compared{nearest(str(baseline), folders)}")
 
 
+def short(value: object) -> str:
+    """Return a value as a user would write it, a class without its modules."""
+    text = "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+    return text.rpartition(".")[2] if text.startswith("detloss.") else text
+
+
+def _home(folder: Path) -> Path:
+    calibrated = folder.name.startswith("calibrated-") and not (folder / "config.yaml").exists()
+    return folder.parent if calibrated else folder
+
+
 def _named(methods: Sequence[list[Run]]) -> list[Method]:
     """Name methods by their loss and settings; where that is not enough by their folders, or by number."""
     firsts = [method[0] for method in methods]
@@ -184,17 +199,11 @@ def _settings_that_differ(run: Run, others: Sequence[Run]) -> list[str]:
             keys |= {key for key in changes if key.partition(".")[0] not in (*implied, "seed")}
     chosen = {key.partition(".")[0] for key in keys if key.count(".") == 1 and key.endswith("._target_")}
     words = [
-        f"{key.removesuffix('._target_')}={_short(run.settings[key])}"
+        f"{key.removesuffix('._target_')}={short(run.settings[key])}"
         for key in sorted(keys & run.settings.keys())
         if key.endswith("._target_") or key.partition(".")[0] not in chosen
     ]
     return [*words[:MOST_SETTINGS], *(["..."] if len(words) > MOST_SETTINGS else [])]
-
-
-def _short(value: object) -> str:
-    """Return a value as a user would write it, a class without its modules."""
-    text = "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
-    return text.rpartition(".")[2] if text.startswith("detloss.") else text
 
 
 def _validation(run: Path) -> str:

@@ -32,28 +32,41 @@ def heading(metric: Metric, metrics: Sequence[Metric]) -> str:
     return f"{metric.name} ({KINDS[metric.kind]})" if several else metric.name
 
 
+def leading(rows: Sequence[Row]) -> list[str]:
+    """Return the columns that say what a row is; framework and backbone only where they differ."""
+    frameworks, backbones = {row.method.framework for row in rows}, {row.method.backbone for row in rows}
+    shown = [("framework", len(frameworks) > 1), ("backbone", len(backbones) > 1), ("method", True)]
+    return [name for name, wanted in shown if wanted]
+
+
+def names_of(row: Row, rows: Sequence[Row]) -> list[str]:
+    """Return what stands in the columns of `leading`."""
+    values = {"framework": row.method.framework, "backbone": row.method.backbone, "method": row.method.name}
+    return [values[name] for name in leading(rows)]
+
+
 def _estimates(comparison: Comparison) -> Table:
     kinds = dict.fromkeys(KINDS[metric.kind] for metric in comparison.metrics)
     table = Table(title=" and ".join(kinds), title_justify="left")
-    for name in _leading(comparison.rows):
+    for name in leading(comparison.rows):
         table.add_column(name)
     table.add_column("seeds", justify="right")
     for metric in comparison.metrics:
         table.add_column(heading(metric, comparison.metrics), justify="right", no_wrap=True)
     for row in comparison.rows:
         cells = [_estimate(estimate) for estimate in row.estimates]
-        table.add_row(*_names(row, comparison.rows), str(len(row.method.runs)), *cells)
+        table.add_row(*names_of(row, comparison.rows), str(len(row.method.runs)), *cells)
     return table
 
 
 def _differences(comparison: Comparison, rows: Sequence[Row]) -> Table:
     table = Table(title=f"less {comparison.baseline}", title_justify="left")
-    for name in _leading(comparison.rows):
+    for name in leading(comparison.rows):
         table.add_column(name)
     for name in ("metric", "difference", "95% interval", "p", ""):
         table.add_column(name, justify="left" if name in ("", "metric") else "right", no_wrap=True)
     for row in rows:
-        names = _names(row, comparison.rows)
+        names = names_of(row, comparison.rows)
         for metric, difference in zip(comparison.metrics, row.differences, strict=True):
             table.add_row(
                 *names, heading(metric, comparison.metrics), *_difference(difference), difference.verdict
@@ -85,18 +98,6 @@ def _ends(classes: Sequence[ClassDifference]) -> Iterator[ClassDifference | None
     yield from classes[:SHOWN_CLASSES]
     yield None
     yield from classes[-SHOWN_CLASSES:]
-
-
-def _leading(rows: Sequence[Row]) -> list[str]:
-    """Return the columns that say what a row is; framework and backbone only where they differ."""
-    frameworks, backbones = {row.method.framework for row in rows}, {row.method.backbone for row in rows}
-    shown = [("framework", len(frameworks) > 1), ("backbone", len(backbones) > 1), ("method", True)]
-    return [name for name, wanted in shown if wanted]
-
-
-def _names(row: Row, rows: Sequence[Row]) -> list[str]:
-    values = {"framework": row.method.framework, "backbone": row.method.backbone, "method": row.method.name}
-    return [values[name] for name in _leading(rows)]
 
 
 def _estimate(estimate: Estimate) -> str:

@@ -10,7 +10,7 @@ from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 
 from detloss.gradients import ClassGradients, total
-from detloss.plots.figure import GROUP_COLORS, GROUP_NAMES, new_figure
+from detloss.plots.figure import GROUP_COLORS, GROUP_NAMES, new_figure, plain
 from detloss.plots.history import Line, curve
 
 TIMES = 40
@@ -77,7 +77,7 @@ def draw_ratios(balance: Balance, lines: Sequence[Line]) -> Figure:
     every = [one.ratio() for one in sums]
     ratios.plot(*_known(steps, every), color="black", linewidth=2, label="all classes")
     ratios.axhline(1, color="0.5", linestyle=":", linewidth=1)
-    ratios.set(yscale="log", ylabel="negative / positive gradient", title=f"{balance.title}{_rates(lines)}")
+    ratios.set(yscale="log", ylabel="negative / positive gradient", title=f"{plain(balance.title)}{_rates(lines)}")
     ratios.legend(frameon=False, fontsize=8, ncols=4)
     learns = False  # in the second stage of decoupled learning features do not: norms are 0
     for name, label, color in (("classification", "class branch", "#cc79a7"), ("box", "box branch", "#56b4e9")):
@@ -109,10 +109,12 @@ def draw_heat_map(balance: Balance) -> Figure:
         [0, *steps], edges, np.ma.masked_invalid(np.clip(ratios, 1 / bound, bound)),
         cmap="RdBu_r", norm=LogNorm(1 / bound, bound), rasterized=True,
     )  # fmt: skip
-    axes.set(xlabel="step", title=balance.title)
+    axes.set(xlabel="step", title=plain(balance.title))
     _class_axis(axes.yaxis, balance, names_turned=0, groups_turned=90)
     axes.invert_yaxis()
     bar = figure.colorbar(mesh, ax=axes, extend="both", aspect=40)
+    assert bar.solids is not None
+    bar.solids.set_rasterized(True)  # as SVG its 256 shades would be most of the file
     bar.set_label("negative / positive gradient (grey: no positives)")
     return figure
 
@@ -134,7 +136,7 @@ def draw_classes(balance: Balance) -> Figure:
             markersize=size,
             label=SOURCE_NAMES[source],
         )
-    sums.set(yscale="log", ylabel="summed |gradient| on the logit", title=balance.title)
+    sums.set(yscale="log", ylabel="summed |gradient| on the logit", title=plain(balance.title))
     ratios.plot(places, summed.ratios()[order], "o", color="black", markersize=size, label="measured")
     if balance.reference is not None:
         label = r"ECM's margins at logit 0, $\alpha^{3/4}$ (eq. 33, 34)"
@@ -168,7 +170,7 @@ def _class_axis(axis: Axis, balance: Balance, *, names_turned: int, groups_turne
     """Name the classes where they are few, and else their frequency groups, from the most frequent class."""
     order = balance.order
     if len(order) <= NAMED:
-        axis.set_ticks(np.arange(len(order)) + 0.5, [balance.names[index] for index in order])
+        axis.set_ticks(np.arange(len(order)) + 0.5, [plain(balance.names[index]) for index in order])
         axis.set_tick_params(labelsize=7, rotation=names_turned, length=0)
         for label, index in zip(axis.get_ticklabels(), order, strict=True):
             label.set_color(GROUP_COLORS[balance.groups[index]])

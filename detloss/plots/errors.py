@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 from detloss.evaluation.analysis import ALL, Analysis, mean_of
 from detloss.evaluation.error_types import TYPES
 from detloss.evaluation.ranking_error import detection_error_bounds
-from detloss.plots.figure import GROUP_COLORS, GROUP_NAMES, new_figure
+from detloss.plots.figure import GROUP_COLORS, GROUP_NAMES, new_figure, plain
 from detloss.stats import ClassStats
 
 TYPE_COLOURS = ("#56B4E9", "#E69F00", "#CC79A7", "#999999", "#F0E442", "#000000")
@@ -61,21 +61,28 @@ def confusion_of_the_worst(analysis: Analysis, stats: ClassStats) -> Figure:
         axes.set_title("No two classes are confused", loc="left")
         axes.set_axis_off()
         return figure
-    drawn = axes.imshow(shares, cmap="Blues", vmin=0, vmax=100)
+    drawn = axes.imshow(shares, cmap="Blues", vmin=0, vmax=100, interpolation="none")
     for row, column in zip(*np.nonzero(shares >= 0.5), strict=True):
         share = shares[row, column]
         colour = "white" if share > 60 else "black"
         axes.text(column, row, f"{share:.0f}", ha="center", va="center", fontsize=7, color=colour)
-    names = [stats.names[index] for index in classes]
+    names = [plain(stats.names[index]) for index in classes]
     axes.set_xticks(
-        range(len(names) + 2), [*names, "another class", "nothing"], rotation=60, ha="right", fontsize=8
+        range(len(names) + 2),
+        [*names, "another class", "nothing"],
+        rotation=60,
+        ha="right",
+        rotation_mode="anchor",
+        fontsize=8,
     )
     axes.set_yticks(range(len(names)), names, fontsize=8)
     _colour_names(axes, analysis, classes)
     axes.axvline(len(names) - 0.5, color="0.4", linewidth=0.8)
     axes.set(xlabel="best detection on the object, IoU 0.5", ylabel="object, by falling number of training images")
     axes.set_title(f"The {len(names)} classes confused most: % of the objects of a row", loc="left")
-    figure.colorbar(drawn, ax=axes, shrink=0.5, label="% of the class's objects")
+    bar = figure.colorbar(drawn, ax=axes, shrink=0.5, label="% of the class's objects")
+    assert bar.solids is not None
+    bar.solids.set_rasterized(True)  # as SVG its 256 shades would be most of the file
     return figure
 
 

@@ -13,7 +13,7 @@ from detloss.evaluation.calibration_error import BINS
 from detloss.evaluation.outcomes import precisions_by_group
 from detloss.evaluation.result import Evaluation
 from detloss.plots.errors import confusion_of_the_worst, errors_by_group, ranking_and_detection_error
-from detloss.plots.figure import GROUP_COLORS, GROUP_NAMES, new_figure, write_figures
+from detloss.plots.figure import GROUP_COLORS, GROUP_NAMES, new_figure, plain, write_figures
 from detloss.stats import ClassStats
 
 ALL_COLOUR = "black"
@@ -71,7 +71,9 @@ def ap_by_frequency(analysis: Analysis, ap: np.ndarray, stats: ClassStats) -> Fi
             [images.min(), images.max()], [100 * mean] * 2, color=colour, label=f"{_name(group)}: {100 * mean:.1f}"
         )
         for place, above in {int(ap[own].argmin()): False, int(ap[own].argmax()): True}.items():
-            _name_class(axes, stats.names[own[place]], float(images[place]), 100 * float(ap[own[place]]), above)
+            _name_class(
+                axes, plain(stats.names[own[place]]), float(images[place]), 100 * float(ap[own[place]]), above
+            )
     axes.set_xscale("symlog" if (stats.images == 0).any() else "log")
     axes.xaxis.set_major_formatter("{x:,g}")
     axes.set(xlabel="images of the class in the training set", ylabel="AP of the class, x 100", ylim=(-8, 108))

@@ -16,6 +16,24 @@ GROUP_NAMES = {"r": "rare", "c": "common", "f": "frequent"}
 GROUP_COLORS = {"r": "#d55e00", "c": "#009e73", "f": "#0072b2"}
 
 
+STROKES = ("solid", (0, (5, 2)), (0, (1, 1.5)), (0, (5, 1.5, 1, 1.5)))
+"""What tells lines apart when the colours are used up: solid, dashed, dotted, both."""
+
+Stroke = str | tuple[float, tuple[float, ...]]
+
+
+def line_styles(number: int) -> list[tuple[str, Stroke]]:
+    """Return as many pairs of a colour and a stroke, all different up to 32."""
+    return [
+        (PALETTE[index % len(PALETTE)], STROKES[index // len(PALETTE) % len(STROKES)]) for index in range(number)
+    ]
+
+
+def plain(name: str) -> str:
+    """Return a name as matplotlib writes it letter by letter: a pair of dollars would be mathematics."""
+    return name.replace("$", r"\$")
+
+
 def new_figure(width: float, height: float) -> Figure:
     """Return an empty figure, in inches, that lays itself out."""
     return Figure(figsize=(width, height), layout="constrained")

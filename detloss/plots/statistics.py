@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from detloss.cooccurrence import cooccurrence
 from detloss.data.image_labels import ImageLabels
 from detloss.plots.ecm import ecm_figures
-from detloss.plots.figure import GROUP_COLORS, new_figure, write_figures
+from detloss.plots.figure import GROUP_COLORS, new_figure, plain, write_figures
 from detloss.sampler_columns import Epoch
 from detloss.stats import ClassStats, frequency_groups
 from detloss.stats_table import by_images
@@ -118,7 +118,7 @@ def cooccurrence_map(stats: ClassStats, groups: tuple[str, ...], counts: np.ndar
     colours.set_label("share of the row's images that show the column, too")
     axes.set_title("Classes that are seen together (white: never)", loc="left")
     if len(order) <= NAMED:
-        names = [stats.names[index] for index in order]
+        names = [plain(stats.names[index]) for index in order]
         axes.set_xticks(range(len(order)), names, rotation=90, fontsize=7)
         axes.set_yticks(range(len(order)), names, fontsize=7)
         return figure
@@ -135,5 +135,5 @@ def _class_axis(axes: Axes, stats: ClassStats, order: np.ndarray) -> None:
         axes.set_xlabel("class, by falling number of images")
         axes.margins(x=0.01)
         return
-    names = [stats.names[index] for index in order]
+    names = [plain(stats.names[index]) for index in order]
     axes.set_xticks(range(1, len(order) + 1), names, rotation=60, ha="right", fontsize=8)

@@ -94,6 +94,12 @@ def test_the_heat_map_has_the_most_frequent_class_on_top_and_hides_what_is_undef
     assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == [NAMES[1], NAMES[2], NAMES[0]]
 
 
+def test_a_name_with_dollars_is_no_mathematics() -> None:
+    one = Balance([1], WINDOWS[:1], ("$\\frac$", "b", "c"), ("r", "f", "c"), np.array(IMAGES), None, "$\\oops$")
+    for figure in (draw_heat_map(one), draw_ratios(one, []), draw_classes(one)):
+        figure.draw_without_rendering()
+
+
 def test_many_windows_and_many_classes_are_summed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(balance, "TIMES", 2)
     monkeypatch.setattr(balance, "ROWS", 2)
