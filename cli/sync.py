@@ -1,13 +1,14 @@
 """``detloss sync``: what was logged offline goes to W&B."""
 
 import sys
-from glob import glob
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from detloss.errors import UserError
+
+from .run_words import run_folders
 
 Runs = Annotated[
     list[str] | None,
@@ -18,9 +19,7 @@ Runs = Annotated[
 def sync(words: Runs = None) -> None:
     """Upload the W&B runs that were logged offline; nothing is deleted, and nothing is sent twice."""
     given = [word.removeprefix("run=") for word in words or []]
-    runs = [folder for word in given if word for folder in _folders(word)]
-    if not runs:
-        raise UserError("no run to upload; expected run=FOLDER, such as run=outputs/*ecm*")
+    runs = run_folders([word for word in given if word], "upload")
     from detloss.wandb_sync import is_uploaded, offline_runs, require_key, why_unreachable
 
     found = {run: offline_runs(run) for run in runs}
@@ -61,13 +60,3 @@ def _upload(run: Path, waiting: list[Path]) -> bool:
                 return False
             print(f"{run}: {offline.name} uploaded")
     return True
-
-
-def _folders(word: str) -> list[Path]:
-    """Return the folders of a pattern; a word that is a folder, as the shell leaves it, is itself."""
-    if Path(word).exists() or not any(character in word for character in "*?["):
-        return [Path(word)]
-    found = [Path(path) for path in sorted(glob(word)) if Path(path).is_dir()]
-    if not found:
-        raise UserError(f"{word}: no folder of that pattern")
-    return found

@@ -13,7 +13,7 @@ from detloss.evaluation.average_precision import precision
 from detloss.evaluation.confusion import Confusion
 from detloss.evaluation.ground_truth import GroundTruth
 from detloss.evaluation.match_table import match_table
-from detloss.evaluation.outcomes import Outcomes, precision_at_recalls
+from detloss.evaluation.outcomes import Outcomes, precisions_by_group
 from detloss.picture import Objects
 from detloss.plots.errors import confusion_of_the_worst
 
@@ -69,7 +69,10 @@ def score_run(
         label,
         method,
         np.where(ap > -1, ap, np.nan),
-        _precision(analysis),
+        {
+            group: own.mean(axis=0)
+            for group, own in precisions_by_group(analysis.outcomes, analysis.groups).items()
+        },
         {group: _lost(analysis, group) for group in analysis.groups},
         analysis.confusion.worst(WORST_PAIRS),
         confusion_of_the_worst(analysis, run.stats),
@@ -91,13 +94,6 @@ def mean_over_seeds(values: Sequence[np.ndarray]) -> np.ndarray:
     """Return the mean of the runs of a method, NaN where there is no value."""
     mean: np.ndarray = np.mean(values, axis=0)
     return mean
-
-
-def _precision(analysis: Analysis) -> dict[str, np.ndarray]:
-    outcomes = analysis.outcomes
-    curves = precision_at_recalls(outcomes.hits, outcomes.detections.category, outcomes.instances)
-    chosen = {group: curves[own & (outcomes.instances > 0)] for group, own in analysis.groups.items()}
-    return {group: own.mean(axis=0) for group, own in chosen.items() if len(own)}
 
 
 def _lost(analysis: Analysis, group: str) -> np.ndarray:
