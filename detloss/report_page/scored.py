@@ -59,6 +59,7 @@ def score_run(
     table = match_table(detections, objects, kind, categories=len(ground_truth.names), lenient=lenient)
     ap = precision(table)[..., 0].mean(axis=(0, 1))
     analysis = analyse(kind, Outcomes.of(table, objects), run.groups)
+    curves = precisions_by_group(analysis.outcomes, analysis.groups)
     found: tuple[Objects, ...] = ()
     if images:
         from detloss.examples import found_on  # here, as it brings torch along
@@ -69,10 +70,7 @@ def score_run(
         label,
         method,
         np.where(ap > -1, ap, np.nan),
-        {
-            group: own.mean(axis=0)
-            for group, own in precisions_by_group(analysis.outcomes, analysis.groups).items()
-        },
+        {group: own.mean(axis=0) for group, own in curves.items()},
         {group: _lost(analysis, group) for group in analysis.groups},
         analysis.confusion.worst(WORST_PAIRS),
         confusion_of_the_worst(analysis, run.stats),
