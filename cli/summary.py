@@ -6,6 +6,8 @@ from collections.abc import Iterable
 from rich.console import Console
 from rich.table import Table
 
+from detloss.run_folder import is_part_of_run
+
 Metrics = dict[str, dict[str, float | None]]
 
 KINDS = {"bbox": "boxes", "segm": "masks"}
@@ -20,7 +22,7 @@ def print_summary(runs: Iterable[tuple[list[str], Metrics]]) -> None:
     """
     settings: dict[str, list[Metrics]] = {}
     for overrides, metrics in runs:
-        words = [word for word in overrides if not word.startswith(("seed=", "output_dir=", "trainer."))]
+        words = [word for word in overrides if is_part_of_run(word) and not word.startswith("seed=")]
         settings.setdefault(" ".join(words), []).append(metrics)
     table = Table(caption="mean ± standard deviation over seeds", caption_justify="left")
     table.add_column("setting")

@@ -66,7 +66,7 @@ def folder_name(choices: Mapping[str, str], overrides: Sequence[str]) -> str:
 
 def sweep_name(words: Sequence[str]) -> str:
     """Return one name for all the runs of a sweep, made of its words, so that a resumed sweep keeps it."""
-    kept = sorted(word for word in words if not word.startswith("-") and not _outside(_key(word)))
+    kept = sorted(word for word in words if not word.startswith("-") and is_part_of_run(word))
     return _file_name(",".join(kept) or "sweep")
 
 
@@ -216,6 +216,11 @@ def difference(old: Config, new: Config) -> dict[str, tuple[object, object]]:
     return {key: pair for key, pair in pairs.items() if pair[0] != pair[1]}
 
 
+def is_part_of_run(word: str) -> bool:
+    """Whether an override says what is trained and not only where, how, or under which name."""
+    return not _outside(_key(word))
+
+
 def _outside(key: str) -> bool:
     return any(key == part or key.startswith(f"{part}.") for part in NOT_PART_OF_A_RUN)
 
@@ -225,7 +230,7 @@ def _key(word: str) -> str:
 
 
 def _left_out_of_name(word: str) -> bool:
-    return _key(word) in ("dataset", "model", "loss") or _outside(_key(word))
+    return _key(word) in ("dataset", "model", "loss") or not is_part_of_run(word)
 
 
 def _file_name(text: str) -> str:

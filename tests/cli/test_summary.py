@@ -13,7 +13,10 @@ def test_mean_and_standard_deviation_over_three_seeds_are_those_worked_out_by_ha
 
 def test_runs_that_differ_in_their_seed_share_a_row(capsys: pytest.CaptureFixture[str]) -> None:
     print_summary(
-        (["loss=" + loss, f"seed={seed}", "output_dir=x"], {"bbox": {"AP": value, "APr": None}})
+        (
+            ["loss=" + loss, f"seed={seed}", "output_dir=x", "logger=jsonl", "trainer.workers=0"],
+            {"bbox": {"AP": value, "APr": None}},
+        )
         for loss, seed, value in [("ce", 0, 0.2), ("ce", 1, 0.3), ("ecm", 0, 0.4)]
     )
     rows = [line.split("│") for line in capsys.readouterr().out.splitlines() if "loss=" in line]
