@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from rich.console import Console
 from rich.table import Table
 
-from detloss.run_folder import is_part_of_run
+from detloss.run_name import is_part_of_run
 
 Metrics = dict[str, dict[str, float | None]]
 

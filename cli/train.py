@@ -130,7 +130,7 @@ def _folder(cfg: DictConfig, sweep: str | None) -> Path:
     """Return the run folder: ``output_dir``, under ``-m`` a folder of that root, else outputs/NAME."""
     from hydra.core.hydra_config import HydraConfig
 
-    from detloss.run_folder import folder_name
+    from detloss.run_name import folder_name
 
     if cfg.output_dir is not None and sweep is None:
         return Path(str(cfg.output_dir))
@@ -147,7 +147,7 @@ def _root(words: list[str]) -> Path:
 
 def _sweep(words: list[str]) -> str | None:
     """Return the name that groups the runs of a sweep, or None outside a sweep."""
-    from detloss.run_folder import sweep_name
+    from detloss.run_name import sweep_name
 
     return sweep_name(words) if {"-m", "--multirun"} & set(words) else None
 

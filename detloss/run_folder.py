@@ -1,13 +1,11 @@
-"""The folder of a run: its name, who may write in it, and the config that it belongs to. No torch here."""
+"""The folder of a run: who may write in it, and the config that it belongs to. No torch here."""
 
 import fcntl
-import hashlib
 import json
 import os
-import re
 import shutil
 import subprocess
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from enum import Enum
 from importlib.metadata import PackageNotFoundError, version
@@ -18,16 +16,11 @@ from omegaconf import DictConfig, OmegaConf
 
 from detloss import __version__
 from detloss.errors import UserError, nearest
+from detloss.run_name import is_part_of_run
 from detloss.stats import ClassStats
 
 Config = Mapping[str, object]
 Metrics = dict[str, dict[str, float | None]]
-
-NOT_PART_OF_A_RUN = (
-    "trainer.devices", "trainer.nodes", "trainer.device", "trainer.workers", "trainer.probe",
-    "logger", "output_dir", "overwrite", "data",
-)  # fmt: skip
-"""Where and how a run computes, not what: neither in a folder's name nor compared with its config."""
 
 LENGTHS = ("schedule.steps", "schedule.epochs")
 """What may grow between two starts of one run."""
@@ -42,8 +35,6 @@ LOCK = ".lock"
 FINISHED = ".finished"
 """Tells the metrics of a finished run from those of an evaluation on the way."""
 
-LONGEST_NAME = 120
-
 
 class State(Enum):
     """What a run folder holds when a training is about to start in it."""
@@ -51,23 +42,6 @@ class State(Enum):
     NEW = "new"
     RESUME = "resume"
     FINISHED = "finished"
-
-
-def folder_name(choices: Mapping[str, str], overrides: Sequence[str]) -> str:
-    """Return the name of a run: data set, model and loss, then the other overrides, sorted.
-
-    ``choices`` maps config groups to options, ``overrides`` are the words of the command line. Characters
-    that do not belong in a file name become ``_``; a name over 120 characters ends in a hash of all of it.
-    """
-    head = [choices[group] for group in ("dataset", "model", "loss")]
-    words = sorted(word for word in overrides if not _left_out_of_name(word))
-    return _file_name(",".join(["-".join(head), *words]))
-
-
-def sweep_name(words: Sequence[str]) -> str:
-    """Return one name for all the runs of a sweep, made of its words, so that a resumed sweep keeps it."""
-    kept = sorted(word for word in words if not word.startswith("-") and is_part_of_run(word))
-    return _file_name(",".join(kept) or "sweep")
 
 
 def state(folder: Path, config: Config) -> State:
@@ -210,34 +184,10 @@ def read_stats(run: Path) -> ClassStats:
 
 def difference(old: Config, new: Config) -> dict[str, tuple[object, object]]:
     """Return the keys (dotted) at which two flat configs differ in what they compute, with both values."""
-    keys = sorted(key for key in old.keys() | new.keys() if not _outside(key))
+    keys = sorted(key for key in old.keys() | new.keys() if is_part_of_run(key))
     absent = "(absent)"
     pairs = {key: (old.get(key, absent), new.get(key, absent)) for key in keys}
     return {key: pair for key, pair in pairs.items() if pair[0] != pair[1]}
-
-
-def is_part_of_run(word: str) -> bool:
-    """Whether an override says what is trained and not only where, how, or under which name."""
-    return not _outside(_key(word))
-
-
-def _outside(key: str) -> bool:
-    return any(key == part or key.startswith(f"{part}.") for part in NOT_PART_OF_A_RUN)
-
-
-def _key(word: str) -> str:
-    return word.lstrip("+~").partition("=")[0]
-
-
-def _left_out_of_name(word: str) -> bool:
-    return _key(word) in ("dataset", "model", "loss") or not is_part_of_run(word)
-
-
-def _file_name(text: str) -> str:
-    name = re.sub(r"[^\w.=+,-]", "_", text, flags=re.ASCII)
-    if len(name) > LONGEST_NAME:
-        name = f"{name[: LONGEST_NAME - 11]}-{hashlib.sha256(text.encode()).hexdigest()[:10]}"
-    return name
 
 
 def flat(config: object, prefix: str = "") -> dict[str, object]:

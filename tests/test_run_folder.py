@@ -1,20 +1,15 @@
 """Names of run folders, what may be resumed in them, and whom they are closed to."""
 
-import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import yaml
-from hypothesis import given
-from hypothesis import strategies as st
 
 from detloss import run_folder
 from detloss.errors import UserError
-from detloss.run_folder import State, folder_name, locked, prepare, state
-
-CHOICES = {"dataset": "shapes", "model": "maskrcnn", "loss": "ecm", "backbone": "tiny"}
+from detloss.run_folder import State, locked, prepare, state
 
 
 def config(steps: int | None = 400, **changes: object) -> dict[str, object]:
@@ -33,31 +28,6 @@ def config(steps: int | None = 400, **changes: object) -> dict[str, object]:
 def finish(folder: Path) -> None:
     (folder / "metrics.json").write_text('{"bbox": {"AP": 0.25, "APr": null}}')
     run_folder.mark_finished(folder)
-
-
-def test_a_name_is_the_choices_and_then_the_other_overrides_sorted() -> None:
-    words = ["seed=0", "loss=ecm", "model=maskrcnn", "backbone=resnet18"]
-    assert folder_name(CHOICES, words) == "shapes-maskrcnn-ecm,backbone=resnet18,seed=0"
-    assert folder_name(CHOICES, reversed(words)) == folder_name(CHOICES, words)
-
-
-def test_a_name_does_not_tell_where_a_run_computes() -> None:
-    words = ["trainer.devices=2", "trainer.workers=0", "logger=wandb", "logger.project=x", "output_dir=/tmp/a"]
-    assert folder_name(CHOICES, [*words, "+overwrite=true"]) == "shapes-maskrcnn-ecm"
-    assert folder_name(CHOICES, ["trainer.precision=bf16"]) == "shapes-maskrcnn-ecm,trainer.precision=bf16"
-
-
-@given(st.lists(st.text(), max_size=5))
-def test_no_override_makes_a_name_that_leaves_the_folder_or_is_too_long(words: list[str]) -> None:
-    name = folder_name(CHOICES, words)
-    assert re.fullmatch(r"shapes-maskrcnn-ecm[A-Za-z0-9_.=+,-]*", name)
-    assert len(name) <= 120
-
-
-def test_long_names_that_differ_at_their_ends_stay_different() -> None:
-    long = "x" * 200
-    first, second = (folder_name(CHOICES, [f"init={long}{end}"]) for end in "ab")
-    assert first != second and len(first) == len(second) == 120
 
 
 def test_a_new_run_writes_its_config_with_a_header(tmp_path: Path) -> None:
