@@ -1,4 +1,4 @@
-"""Names of run folders, what may be resumed in them, and whom they are closed to."""
+"""What may be resumed in a run folder, and whom it is closed to."""
 
 import subprocess
 import sys
