@@ -77,6 +77,8 @@ def leveldb_records(content: bytes) -> Iterator[bytes]:
             position += 32768 - position % 32768
             continue
         _, length, kind = struct.unpack_from("<IHB", content, position)
+        if position + 7 + length > len(content):
+            return  # being written
         record += content[position + 7 : position + 7 + length]
         position += 7 + length
         if kind in (1, 4):  # whole, or the last fragment
