@@ -45,7 +45,7 @@ EXAMPLES = {
     ),
     "report": (
         "detloss report outputs/*-ce,seed=* outputs/*-ecm,seed=*",
-        "detloss report outputs/* --baseline outputs/A --metric AP,APr -o pages/losses.html",
+        "detloss report outputs/* --baseline outputs/A --metric AP,APr -o losses.html",
     ),
     "predict": (
         "detloss predict run=outputs/shapes-maskrcnn-ecm images=photo.jpg",

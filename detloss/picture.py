@@ -11,6 +11,8 @@ from PIL import Image, ImageDraw, ImageFont
 LEGIBLE_SIDE = 480
 """Pixels of the longest side up to which images are enlarged; below, names cover what they name."""
 OPACITY = 0.3
+LETTERS = 1 / 45
+"""Their height in longest sides of a picture."""
 GAP = 6
 
 Box = tuple[int, int, int, int]
@@ -36,7 +38,7 @@ class Label(NamedTuple):
 
 
 def draw_objects(
-    image: np.ndarray, objects: Objects, names: Sequence[str], *, letters: float = 1 / 45
+    image: np.ndarray, objects: Objects, names: Sequence[str], *, letters: float = LETTERS
 ) -> Image.Image:
     """Return ``image`` (uint8 [H, W, 3]) with objects on it, the best on top; a small image is enlarged.
 
@@ -65,7 +67,7 @@ def draw_objects(
 def side_by_side(pictures: Sequence[Image.Image], titles: Sequence[str]) -> Image.Image:
     """Return pictures of one size in a row, each under its title."""
     width, height = pictures[0].size
-    font = _font(pictures[0].size)
+    font = _font(pictures[0].size, LETTERS)
     top = 2 * int(font.size)
     row = Image.new("RGB", (len(pictures) * (width + GAP) - GAP, top + height), "white")
     canvas = ImageDraw.Draw(row)
@@ -152,7 +154,7 @@ def _corners(box: np.ndarray, size: tuple[int, int]) -> Box:
     return left, top, max(left, right), max(top, bottom)
 
 
-def _font(size: tuple[int, int], letters: float = 1 / 45) -> ImageFont.FreeTypeFont:
+def _font(size: tuple[int, int], letters: float) -> ImageFont.FreeTypeFont:
     font = ImageFont.load_default(size=max(13, int(max(size) * letters)))
     assert isinstance(font, ImageFont.FreeTypeFont)  # Pillow's wheels bring FreeType
     return font

@@ -52,24 +52,13 @@ def balance_table(balance: Balance) -> wandb.Table:
 
 def ratio_chart(balance: Balance) -> wandb.plot.CustomChart | None:
     """Return the ratios of the groups and of all classes as lines of one chart, None without positives."""
-    steps, sums = balance.over_time()
-    lines: dict[str, list[float | None]] = {
-        GROUP_NAMES[group]: [found.group_ratios(balance.groups)[group] for found in sums]
-        for group in GROUP_NAMES
-        if group in balance.groups
-    }
-    lines["all classes"] = [found.ratio() for found in sums]
-    known = {
-        name: [(step, value) for step, value in zip(steps, values, strict=True) if value is not None]
-        for name, values in lines.items()
-    }
-    known = {name: points for name, points in known.items() if points}
-    if not known:
+    lines = {group: points for group, points in balance.ratios().items() if points[0]}
+    if not lines:
         return None
     return wandb.plot.line_series(
-        [[step for step, _ in points] for points in known.values()],
-        [[value for _, value in points] for points in known.values()],
-        keys=list(known),
+        [steps for steps, _ in lines.values()],
+        [ratios for _, ratios in lines.values()],
+        keys=[GROUP_NAMES.get(group, "all classes") for group in lines],
         title="negative / positive gradient",
         xname="step",
     )

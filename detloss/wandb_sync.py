@@ -16,7 +16,6 @@ from detloss.wandb_account import wandb_key_exists
 SETTLE, LEAST_RATE = 120, 50_000
 """Seconds and bytes a second after which an upload is given up; ``wandb sync`` itself tries for ever."""
 
-
 UNSENT = "unsent"
 """A file that marks an online W&B run whose server was lost before all was sent."""
 

@@ -9,8 +9,8 @@ from rich.text import Text
 from detloss.comparison.metrics import Metric
 from detloss.comparison.result import ClassDifference, Comparison, Difference, Estimate, Row
 from detloss.comparison.texts import interval, p_value, percent, signed
+from detloss.evaluation.result import IOU_NAMES
 
-KINDS = {"bbox": "boxes", "segm": "masks", "boundary": "boundaries"}
 SHOWN_CLASSES = 10
 """Of every method's gains, and of its losses."""
 
@@ -29,7 +29,7 @@ def terminal(comparison: Comparison, *, classes: bool) -> RenderableType:
 def heading(metric: Metric, metrics: Sequence[Metric]) -> str:
     """Return a metric's name, and what it is of where the metrics are of several kinds."""
     several = len({each.kind for each in metrics}) > 1
-    return f"{metric.name} ({KINDS[metric.kind]})" if several else metric.name
+    return f"{metric.name} ({IOU_NAMES[metric.kind]})" if several else metric.name
 
 
 def leading(rows: Sequence[Row]) -> list[str]:
@@ -46,7 +46,7 @@ def names_of(row: Row, rows: Sequence[Row]) -> list[str]:
 
 
 def _estimates(comparison: Comparison) -> Table:
-    kinds = dict.fromkeys(KINDS[metric.kind] for metric in comparison.metrics)
+    kinds = dict.fromkeys(IOU_NAMES[metric.kind] for metric in comparison.metrics)
     table = Table(title=" and ".join(kinds), title_justify="left")
     for name in leading(comparison.rows):
         table.add_column(name)

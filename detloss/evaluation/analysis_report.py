@@ -13,7 +13,7 @@ from detloss.evaluation.calibration_error import BINS, Reliability
 from detloss.evaluation.error_types import TYPES
 from detloss.evaluation.ground_truth import FREQUENCIES
 from detloss.evaluation.ranking_error import RankingErrors
-from detloss.evaluation.result import Evaluation, replace_file
+from detloss.evaluation.result import IOU_NAMES, Evaluation, replace_file
 
 WORST_PAIRS = 50
 """How many confusions of two classes are listed."""
@@ -75,14 +75,13 @@ def error_table(analyses: Mapping[str, Analysis]) -> Table:
         table.add_column(name, no_wrap=True)
     for name in (*SHORT, "R_c", "ECE", "ECE.3"):
         table.add_column(name, justify="right", no_wrap=True)
-    shown = {"bbox": "boxes", "segm": "masks"}
     for kind, analysis in analyses.items():
         table.add_section()
         for group, chosen in analysis.groups.items():
             values = [mean_of(lost, chosen) for lost in analysis.lost]
             values.append(mean_of(analysis.ranking.ranking, chosen))
             values += [each[group].error for each in (analysis.reliability, analysis.confident)]
-            first = shown[kind] if group == ALL else ""
+            first = IOU_NAMES[kind] if group == ALL else ""
             table.add_row(first, group, *("-" if value is None else f"{100 * value:.1f}" for value in values))
     return table
 

@@ -21,7 +21,8 @@ from detloss.evaluation.outcomes import Outcomes
 from detloss.evaluation.rank_correlation import rank_correlation
 
 ClassRow = dict[str, int | float | str | None]
-IOU_TYPES = ("bbox", "segm", "boundary")
+IOU_NAMES = {"bbox": "boxes", "segm": "masks", "boundary": "boundaries"}
+IOU_TYPES = tuple(IOU_NAMES)
 AREAS = ("", "s", "m", "l")  # COCO's area ranges, in the order of both official tools: all, small, medium, large
 SHOWN = ("AP", "AP50", "AP75", "APs", "APm", "APl", "APr", "APc", "APf", "oLRP")  # what 80 columns hold
 IOU_50, IOU_75, IOU_90 = 0, 5, 8  # positions in the thresholds 0.50, 0.55, ..., 0.95
@@ -115,9 +116,8 @@ class Evaluation:
         names = [name for name in next(iter(self.metrics.values())) if name in SHOWN]
         for name in names:
             table.add_column(name, justify="right", no_wrap=True)
-        shown = {"bbox": "boxes", "segm": "masks", "boundary": "boundaries"}
         for kind, values in self.metrics.items():
-            table.add_row(shown[kind], *(_percent(values[name]) for name in names))
+            table.add_row(IOU_NAMES[kind], *(_percent(values[name]) for name in names))
         return table
 
 

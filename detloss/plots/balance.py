@@ -55,27 +55,33 @@ class Balance:
         """Classes by training images, most first."""
         return np.lexsort((np.arange(len(self.images)), -self.images))
 
-    def over_time(self, times: int | None = None) -> tuple[list[int], list[ClassGradients]]:
-        """Return the windows in at most ``times`` sums, `TIMES` if not given, and the steps these end at."""
-        size = math.ceil(len(self.windows) / (times or TIMES))
+    def over_time(self, times: int) -> tuple[list[int], list[ClassGradients]]:
+        """Return the windows in at most ``times`` sums, and the steps these end at."""
+        size = math.ceil(len(self.windows) / times)
         ends = range(size, len(self.windows) + size, size)
         return (
             [self.steps[min(end, len(self.steps)) - 1] for end in ends],
             [total(self.windows[end - size : end]) for end in ends],
         )
 
+    def ratios(self) -> dict[str, tuple[list[int], list[float]]]:
+        """Return the steps at which a ratio is defined, and the ratios, of each group with classes and all."""
+        steps, sums = self.over_time(TIMES)
+        groups = [group for group in GROUP_NAMES if group in self.groups]
+        ratios = {group: [one.group_ratios(self.groups)[group] for one in sums] for group in groups}
+        ratios["all"] = [one.ratio() for one in sums]
+        return {group: _known(steps, own) for group, own in ratios.items()}
+
 
 def draw_ratios(balance: Balance, lines: Sequence[Line]) -> Figure:
     """Return ratios by group over the steps, above the gradient's norms at the features of both branches."""
     figure = new_figure(7.5, 6)
     ratios, norms = figure.subplots(2, 1, sharex=True, height_ratios=(3, 2))
-    steps, sums = balance.over_time()
+    found = balance.ratios()
     for group, color in GROUP_COLORS.items():
-        if group in balance.groups:
-            found = [one.group_ratios(balance.groups)[group] for one in sums]
-            ratios.plot(*_known(steps, found), color=color, marker="o", markersize=3, label=GROUP_NAMES[group])
-    every = [one.ratio() for one in sums]
-    ratios.plot(*_known(steps, every), color="black", linewidth=2, label="all classes")
+        if group in found:
+            ratios.plot(*found[group], color=color, marker="o", markersize=3, label=GROUP_NAMES[group])
+    ratios.plot(*found["all"], color="black", linewidth=2, label="all classes")
     ratios.axhline(1, color="0.5", linestyle=":", linewidth=1)
     ratios.set(yscale="log", ylabel="negative / positive gradient", title=f"{plain(balance.title)}{_rates(lines)}")
     ratios.legend(frameon=False, fontsize=8, ncols=4)
@@ -95,7 +101,7 @@ def draw_ratios(balance: Balance, lines: Sequence[Line]) -> Figure:
 
 def draw_heat_map(balance: Balance) -> Figure:
     """Return each class's ratio over the steps, red where negatives outweigh, grey without positives."""
-    steps, sums = balance.over_time()
+    steps, sums = balance.over_time(TIMES)
     rows = np.array_split(balance.order, min(ROWS, len(balance.order)))
     ratios = np.array([[one.ratio(row) for one in sums] for row in rows], dtype=np.float64)
     edges = np.cumsum([0, *map(len, rows)])

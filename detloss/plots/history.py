@@ -4,12 +4,11 @@ from collections.abc import Mapping, Sequence
 
 from matplotlib.figure import Figure
 
-from detloss.plots.figure import GROUP_COLORS, GROUP_NAMES, PALETTE, new_figure
+from detloss.evaluation.result import IOU_NAMES
+from detloss.plots.figure import GROUP_COLORS, GROUP_NAMES, PALETTE, new_figure, plain
 
 Line = Mapping[str, float | None]
 """A line of ``metrics.jsonl``."""
-
-KINDS = {"bbox": "boxes", "segm": "masks"}
 
 
 def curve(lines: Sequence[Line], name: str) -> tuple[list[float], list[float]]:
@@ -28,7 +27,7 @@ def draw_history(lines: Sequence[Line], title: str) -> Figure:
         color = "black" if whole else PALETTE[(index - 1) % len(PALETTE)]
         label = "sum" if whole else name.removeprefix("loss_").replace("_", " ")
         losses.plot(*curve(lines, name), color=color, linewidth=1.8 if whole else 1.2, label=label)
-    losses.set(ylabel="loss", ylim=(0, None), title=title)
+    losses.set(ylabel="loss", ylim=(0, None), title=plain(title))
     losses.legend(frameon=False, fontsize=8, ncols=2)
     rate.plot(*curve(lines, "lr"), color="0.3", linewidth=1.2)
     rate.set(ylabel="learning rate", xlabel="step", ylim=(0, None))
@@ -40,7 +39,7 @@ def draw_history(lines: Sequence[Line], title: str) -> Figure:
 
 def draw_average_precision(lines: Sequence[Line], title: str) -> Figure | None:
     """Return AP of all classes and of the frequency groups over the evaluations, None where there was none."""
-    kinds = {kind: of for kind, of in KINDS.items() if curve(lines, f"{kind}/AP")[0]}
+    kinds = {kind: of for kind, of in IOU_NAMES.items() if curve(lines, f"{kind}/AP")[0]}
     if not kinds:
         return None
     figure = new_figure(7.5, 2.7 * len(kinds) + 0.4)
@@ -54,7 +53,7 @@ def draw_average_precision(lines: Sequence[Line], title: str) -> Figure | None:
         axes.set(ylabel=f"AP of {of}, x 100", ylim=(0, None))
         axes.grid(alpha=0.3)
         axes.spines[["top", "right"]].set_visible(False)
-    panels[0].set_title(title)
+    panels[0].set_title(plain(title))
     panels[0].legend(frameon=False, fontsize=8, ncols=4)
     panels[-1].set_xlabel("step")
     return figure

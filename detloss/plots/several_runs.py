@@ -8,7 +8,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from detloss.evaluation.analysis import ALL
-from detloss.gradients import ClassGradients
 from detloss.plots.balance import Balance
 from detloss.plots.figure import GROUP_NAMES, line_styles, new_figure
 from detloss.plots.history import Line, curve
@@ -37,11 +36,10 @@ def balance_curves(balances: Sequence[tuple[int, Balance]]) -> dict[str, list[Cu
     """Return negative over positive gradient by group, and of all classes, a curve for each method's run."""
     curves: dict[str, list[Curve]] = {group: [] for group in (*GROUP_NAMES, ALL)}
     for method, balance in balances:
-        steps, sums = balance.over_time()
-        for group, values in _ratios(balance, sums).items():
-            known = [(step, value) for step, value in zip(steps, values, strict=True) if value]
-            if known:
-                curves[group].append(Curve(method, *map(np.array, zip(*known, strict=True))))
+        for group, (steps, values) in balance.ratios().items():
+            shown = np.array(values) > 0  # on a logarithmic axis
+            if shown.any():
+                curves[group].append(Curve(method, np.array(steps)[shown], np.array(values)[shown]))
     return {group: own for group, own in curves.items() if own}
 
 
@@ -99,12 +97,6 @@ def draw_training(losses: Sequence[Curve], metrics: Sequence[Curve], methods: Se
         tidy(panel)
     legend_below(figure, methods, sorted({each.method for each in [*losses, *metrics]}))
     return figure
-
-
-def _ratios(balance: Balance, sums: Sequence[ClassGradients]) -> dict[str, list[float | None]]:
-    groups = [group for group in GROUP_NAMES if group in balance.groups]
-    ratios = {group: [one.group_ratios(balance.groups)[group] for one in sums] for group in groups}
-    return ratios | {ALL: [one.ratio() for one in sums]}
 
 
 def _around_zero(points: np.ndarray, share: float) -> tuple[float, float]:

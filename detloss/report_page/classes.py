@@ -6,13 +6,12 @@ from detloss.comparison.texts import percent, signed
 from detloss.evaluation.ground_truth import GroundTruth
 from detloss.plots.figure import GROUP_NAMES
 from detloss.report_page.blocks import Cell, Column, Row, Section, Table
-from detloss.report_page.precision import ap_of_methods
-from detloss.report_page.scored import Scored
+from detloss.report_page.scored import Scored, means_over_seeds
 
 
 def classes(scored: Sequence[Scored], methods: Sequence[str], baseline: int, ground_truth: GroundTruth) -> Section:
     """Return AP of every class, means over seeds, the rarest class first; ``baseline`` is a method's number."""
-    ap = ap_of_methods(scored, len(methods))
+    ap = means_over_seeds(scored, len(methods), lambda each: each.ap)
     others = [number for number in range(len(methods)) if number != baseline]
     stats, groups = scored[0].run.stats, scored[0].run.groups
     instances = ground_truth.instances.tolist()

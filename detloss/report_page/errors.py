@@ -6,16 +6,13 @@ from detloss.comparison.texts import percent
 from detloss.evaluation.error_types import TYPES
 from detloss.plots.several_methods import draw_errors
 from detloss.report_page.blocks import Block, Column, Details, Figure, Section, Table
-from detloss.report_page.scored import Scored, mean_over_seeds
+from detloss.report_page.scored import Scored, means_over_seeds
 from detloss.report_page.svg import inline_svg
 
 
 def errors(scored: Sequence[Scored], methods: Sequence[str]) -> Section:
     """Return what AP50 loses by type of error, and the confusions of each run."""
-    lost = [
-        mean_over_seeds([each.lost["all"] for each in scored if each.method == number])
-        for number in range(len(methods))
-    ]
+    lost = means_over_seeds(scored, len(methods), lambda each: each.lost["all"])
     columns = [Column("run", numeric=False), *map(Column, TYPES)]
     rows = [(each.label, *(percent(float(value)) for value in each.lost["all"])) for each in scored]
     table = Table.of("AP50 x 100 that a run loses by each type of error", columns, rows)

@@ -8,7 +8,7 @@ from detloss.comparison.texts import percent
 from detloss.plots.figure import GROUP_NAMES
 from detloss.plots.several_methods import draw_ap_by_frequency, draw_precision_recall
 from detloss.report_page.blocks import Column, Figure, Section, Table
-from detloss.report_page.scored import Scored, mean_ap, mean_over_seeds
+from detloss.report_page.scored import Scored, mean_ap, means_over_seeds
 from detloss.report_page.svg import inline_svg
 
 BINS = 8
@@ -20,7 +20,7 @@ SHOWN_RECALLS = (10, 30, 50, 70, 90)
 
 def ap_by_frequency(scored: Sequence[Scored], methods: Sequence[str]) -> Section:
     """Return AP of the classes by their training images, means over a method's seeds."""
-    ap = ap_of_methods(scored, len(methods))
+    ap = means_over_seeds(scored, len(methods), lambda each: each.ap)
     images = scored[0].run.stats.images
     bins = frequency_bins(images)
     means = [np.array([mean_ap(own[part]) for part in bins]) for own in ap]
@@ -45,13 +45,10 @@ def ap_by_frequency(scored: Sequence[Scored], methods: Sequence[str]) -> Section
 def precision_and_recall(scored: Sequence[Scored], methods: Sequence[str]) -> Section:
     """Return precision over recall at IoU 0.5 by group, means over a group's classes and a method's seeds."""
     groups = [group for group in (*GROUP_NAMES, "all") if group in scored[0].precision]
-    of_methods = [
-        {
-            group: mean_over_seeds([each.precision[group] for each in scored if each.method == number])
-            for group in groups
-        }
-        for number in range(len(methods))
-    ]
+    curves = means_over_seeds(
+        scored, len(methods), lambda each: np.stack([each.precision[group] for group in groups])
+    )
+    of_methods = [dict(zip(groups, own, strict=True)) for own in curves]
     columns = [Column("group", numeric=False), Column("method", numeric=False), Column("AP50")]
     columns += [Column(f"at recall {recall} %") for recall in SHOWN_RECALLS]
     rows = [
@@ -83,11 +80,6 @@ def frequency_bins(images: np.ndarray) -> list[np.ndarray]:
     parts = min(BINS, -(-len(images) // 4))
     cuts = np.arange(parts) * len(images) // parts
     return np.split(order, np.unique(np.searchsorted(ascending, ascending[cuts]))[1:])
-
-
-def ap_of_methods(scored: Sequence[Scored], methods: int) -> list[np.ndarray]:
-    """Return AP [C] of every method, the mean over its seeds."""
-    return [mean_over_seeds([each.ap for each in scored if each.method == number]) for number in range(methods)]
 
 
 def _span(images: np.ndarray) -> str:

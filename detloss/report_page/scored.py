@@ -1,6 +1,6 @@
 """What the predictions of a run come to, small enough that those of many runs are kept."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -88,10 +88,12 @@ def mean_ap(ap: np.ndarray) -> float:
     return float(np.nanmean(ap)) if not np.isnan(ap).all() else float("nan")
 
 
-def mean_over_seeds(values: Sequence[np.ndarray]) -> np.ndarray:
-    """Return the mean of the runs of a method, NaN where there is no value."""
-    mean: np.ndarray = np.mean(values, axis=0)
-    return mean
+def means_over_seeds(
+    scored: Sequence[Scored], methods: int, value: Callable[[Scored], np.ndarray]
+) -> list[np.ndarray]:
+    """Return of every method the mean of a ``value`` of its runs, NaN where there is none."""
+    of_methods = [[value(each) for each in scored if each.method == number] for number in range(methods)]
+    return [np.mean(own, axis=0) for own in of_methods]
 
 
 def _lost(analysis: Analysis, group: str) -> np.ndarray:

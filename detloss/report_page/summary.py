@@ -5,11 +5,10 @@ from pathlib import Path
 
 from detloss.comparison.texts import percent
 from detloss.evaluation.ground_truth import GroundTruth
+from detloss.evaluation.result import IOU_NAMES
 from detloss.plots.figure import GROUP_NAMES
 from detloss.report_page.blocks import Column, Details, Listing, Section, Table, Text
 from detloss.report_page.scored import Scored, mean_ap
-
-KINDS = {"bbox": "boxes", "segm": "masks"}
 
 
 def summary(scored: Sequence[Scored], methods: Sequence[str], ground_truth: GroundTruth, kind: str) -> Section:
@@ -27,7 +26,11 @@ def summary(scored: Sequence[Scored], methods: Sequence[str], ground_truth: Grou
     )
     headers = [header(each.run.home) for each in scored]
     code = [_code(own) for own in headers]
-    columns = [Column("run", numeric=False), Column(f"AP of {KINDS[kind]} x 100"), Column("folder", numeric=False)]
+    columns = [
+        Column("run", numeric=False),
+        Column(f"AP of {IOU_NAMES[kind]} x 100"),
+        Column("folder", numeric=False),
+    ]
     rows = [[each.label, percent(mean_ap(each.ap)), each.run.folder.name] for each in scored]
     if len(set(code)) > 1:
         columns.append(Column("code", numeric=False))

@@ -104,7 +104,7 @@ def test_many_windows_and_many_classes_are_summed(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(balance, "TIMES", 2)
     monkeypatch.setattr(balance, "ROWS", 2)
     one = made([*WINDOWS, WINDOWS[1]])
-    steps, sums = one.over_time()
+    steps, sums = one.over_time(2)
     assert steps == [20, 30]
     assert sums[0].own.tolist() == [1.0, 12.0, 2.0]
     shown = draw_heat_map(one).axes[0].collections[0].get_array().reshape(2, 2)
